@@ -1,0 +1,67 @@
+import { AccessBatch, type SourcePosition } from '../../model/access-batch.ts';
+
+/** What a trace line says its access went to. Interned: lines carry an index into a list of these. */
+export type TraceTarget =
+  /** `vfio_region_*`: QEMU's name of the device, and the VFIO region index (BAR 0 to 5). */
+  | { readonly kind: 'vfio-region'; readonly device: string; readonly region: number }
+  | { readonly kind: 'vfio-config'; readonly device: string }
+  | { readonly kind: 'vfio-rom'; readonly device: string }
+  /** `memory_region_ops_*`: QEMU's MemoryRegion, by its host pointer (hex) and its name. */
+  | { readonly kind: 'memory-region'; readonly pointer: string; readonly name: string };
+
+/**
+ * Accesses as QEMU's log prints them, before the session has attributed them. Of the columns of
+ * `AccessBatch`, `offset` holds the printed address (within the region for vfio, else as
+ * memory_region_ops prints it), `cpu` what memory_region_ops prints (`NO_CPU` for vfio), and
+ * `region`, `mapId`, `space` and `pc*` are not filled in.
+ */
+export class TraceBatch extends AccessBatch {
+  /** Index into the decoder's `targets`. */
+  readonly target: Uint32Array;
+  /** Thread id of the QEMU thread that logged the line; 0 where the log does not say. */
+  readonly thread: Int32Array;
+
+  constructor(capacity: number) {
+    super(capacity);
+    this.target = new Uint32Array(capacity);
+    this.thread = new Int32Array(capacity);
+  }
+}
+
+/** Lines that are not accesses. `timeNs` is NaN where the line has no time stamp. */
+export type TraceEvent =
+  | {
+      /** `pci_update_mappings_*`: the guest maps or unmaps a BAR (6: the option ROM). */
+      readonly kind: 'mapping';
+      readonly timeNs: number;
+      readonly added: boolean;
+      readonly type: string;
+      readonly bus: number;
+      readonly devfn: number;
+      readonly bar: number;
+      readonly gpa: number;
+      readonly sizeBytes: number;
+    }
+  | {
+      readonly kind: 'region-setup';
+      readonly timeNs: number;
+      readonly device: string;
+      readonly region: number;
+      readonly sizeBytes: number;
+    }
+  | {
+      readonly kind: 'interrupt';
+      readonly timeNs: number;
+      readonly device: string;
+      readonly type: 'intx' | 'msi';
+      readonly vector: number;
+    }
+  | { readonly kind: 'msix-use'; readonly timeNs: number; readonly device: string }
+  | { readonly kind: 'reset'; readonly timeNs: number; readonly device: string }
+  | {
+      readonly kind: 'damage';
+      readonly timeNs: number;
+      readonly position: SourcePosition;
+      readonly reason: string;
+      readonly evidence: string;
+    };
