@@ -3,6 +3,14 @@
  * belongs to the output until the promise settles; calls may be made without awaiting the one
  * before, and are carried out in order.
  */
+import { open, type FileHandle } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { gzip as gzipCallback } from 'node:zlib';
+import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+
+const gzip = promisify(gzipCallback);
+
 export interface ByteOutput {
   write(bytes: Uint8Array): Promise<void>;
   /** Everything written is with the system, a compressed file can be cut here; the length so far. */
@@ -10,4 +18,191 @@ export interface ByteOutput {
   /** Everything flushed is on the disk. */
   sync(): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface FileOutputOptions {
+  /** Go on at this length of a file that is there, cutting off what is behind it. */
+  readonly resumeAt?: number;
+  /** The disk is full (with the system's words), and has room again (`undefined`). */
+  readonly onStall?: (reason: string | undefined) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Errors that go away when somebody makes room. */
+const FULL = new Set(['ENOSPC', 'EDQUOT']);
+const RETRY_MS = 500;
+
+/** A file, written at positions that we keep ourselves, so that a full disk loses nothing. */
+export class FileOutput implements ByteOutput {
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #options: FileOutputOptions;
+  #length: number;
+  #tail: Promise<void> = Promise.resolve();
+
+  private constructor(path: string, file: FileHandle, options: FileOutputOptions) {
+    this.#path = path;
+    this.#file = file;
+    this.#options = options;
+    this.#length = options.resumeAt ?? 0;
+  }
+
+  /** Throws MmioError `io` where the file cannot be made, or has not the length to go on from. */
+  static async open(path: string, options: FileOutputOptions = {}): Promise<FileOutput> {
+    let file: FileHandle;
+    try {
+      file = await open(path, options.resumeAt === undefined ? 'w' : 'r+');
+    } catch (error) {
+      throw new MmioError('io', `cannot write ${path}`, {
+        evidence: messageOf(error),
+        hint: 'name a file in a folder that exists and that you may write to',
+        cause: error,
+      });
+    }
+    if (options.resumeAt !== undefined) {
+      const { size } = await file.stat();
+      if (size < options.resumeAt) {
+        await file.close();
+        throw new MmioError('io', `${path} is shorter than what was written to it`, {
+          evidence: `${size} bytes, of which ${options.resumeAt} were known to be written`,
+          hint: 'was it replaced or cut? Go on with its copy, or convert what is left',
+        });
+      }
+      await file.truncate(options.resumeAt);
+    }
+    return new FileOutput(path, file, options);
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    const position = this.#length;
+    this.#length += bytes.length;
+    this.#tail = this.#tail.then(() => this.#writeAt(bytes, position));
+    // Who does not await this one hears of the failure from the next write or flush.
+    this.#tail.catch(() => undefined);
+    return this.#tail;
+  }
+
+  async #writeAt(bytes: Uint8Array, position: number): Promise<void> {
+    let done = 0;
+    let stalled = false;
+    while (done < bytes.length) {
+      try {
+        const { bytesWritten } = await this.#file.write(bytes, done, undefined, position + done);
+        done += bytesWritten;
+      } catch (error) {
+        const code = systemCodeOf(error);
+        if (code === undefined || !FULL.has(code) || this.#options.onStall === undefined) {
+          throw new MmioError('io', `cannot write ${this.#path}`, {
+            evidence: messageOf(error),
+            cause: error,
+          });
+        }
+        if (!stalled) this.#options.onStall(`${this.#path}: ${messageOf(error)}`);
+        stalled = true;
+        await sleep(RETRY_MS, undefined, { signal: this.#options.signal });
+      }
+    }
+    if (stalled) this.#options.onStall?.(undefined);
+  }
+
+  async flush(): Promise<number> {
+    const length = this.#length;
+    await this.#tail;
+    return length;
+  }
+
+  async sync(): Promise<void> {
+    await this.#file.datasync().catch((error: unknown) => {
+      // A pipe or a device has nothing to sync.
+      if (systemCodeOf(error) !== 'EINVAL') throw error;
+    });
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#tail;
+    } finally {
+      await this.#file.close();
+    }
+  }
+}
+
+/** Standard output, or any other stream that cannot be cut or gone on with. */
+export class StreamOutput implements ByteOutput {
+  readonly #stream: NodeJS.WritableStream;
+  #length = 0;
+  #failed: unknown;
+
+  constructor(stream: NodeJS.WritableStream) {
+    this.#stream = stream;
+    stream.on('error', (error) => (this.#failed ??= error));
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    this.#length += bytes.length;
+    const written = new Promise<void>((resolve, reject) => {
+      if (this.#failed !== undefined) reject(this.#wrap(this.#failed));
+      this.#stream.write(bytes, (error) => (error ? reject(this.#wrap(error)) : resolve()));
+    });
+    written.catch(() => undefined);
+    return written;
+  }
+
+  #wrap(error: unknown): MmioError {
+    const closed = systemCodeOf(error) === 'EPIPE';
+    return new MmioError(closed ? 'closed' : 'io', 'cannot write to standard output', {
+      evidence: closed ? 'the program that reads it has ended' : messageOf(error),
+      cause: error,
+    });
+  }
+
+  async flush(): Promise<number> {
+    await this.write(new Uint8Array(0));
+    return this.#length;
+  }
+
+  async sync(): Promise<void> {}
+
+  async close(): Promise<void> {
+    await this.flush();
+  }
+}
+
+/**
+ * Compresses what it is given, piece by piece, as gzip members of their own (RFC 1952 allows any
+ * number of them, and every gunzip reads them as one file). So the file can be cut and gone on
+ * with after any flush, and pieces are compressed at the same time on other threads.
+ */
+export class GzipOutput implements ByteOutput {
+  readonly #inner: ByteOutput;
+  #tail: Promise<void> = Promise.resolve();
+
+  constructor(inner: ByteOutput) {
+    this.#inner = inner;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return this.#tail;
+    const compressed = gzip(bytes, { level: 1 });
+    this.#tail = this.#tail.then(async () => this.#inner.write(await compressed));
+    this.#tail.catch(() => undefined);
+    return this.#tail;
+  }
+
+  async flush(): Promise<number> {
+    await this.#tail;
+    return this.#inner.flush();
+  }
+
+  sync(): Promise<void> {
+    return this.#inner.sync();
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#tail;
+    } finally {
+      await this.#inner.close();
+    }
+  }
 }

@@ -1,0 +1,78 @@
+import { Command, Option } from '@commander-js/extra-typings';
+import { InvalidArgumentError, type Command as AnyCommand } from 'commander';
+import type { BarBase } from '../../recording/devices.ts';
+import { convert } from '../../recording/convert.ts';
+import { INPUT_FORMATS } from '../../sources/detect.ts';
+import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
+import { gather } from '../parse.ts';
+import { EXIT, count, say } from '../print.ts';
+
+const HELP = `
+Reads QEMU trace logs of any origin (also in pieces, given in order), captures and
+mmiotrace text, compressed or not; what an input is shows in its first bytes.
+
+Examples:
+  A capture as text for envytools' demmio:
+    mmiobridge convert trace.mmiocap -o trace.mmiotrace
+  A log that somebody made by hand, with -trace 'vfio_region_*' and no mappings:
+    mmiobridge convert qemu.log --bar-base 0000:01:00.0:0=0xf0000000 -o trace.mmiotrace
+  The kernel's own mmiotrace, for scripts:
+    mmiobridge convert mydump.txt --to ndjson -o - | jq -c 'select(.op=="W")'
+
+Exit status: 0 all of it; 1 failure; 2 usage; 3 the input is damaged or tells of loss.`;
+
+export function convertCommand(): AnyCommand {
+  const command = new Command('convert')
+    .summary('any readable format to any writable one')
+    .argument('<input...>', 'files; - is standard input')
+    .requiredOption(
+      '-o, --output <file>',
+      'as for record: .mmiotrace, .txt, .mmiocap, .ndjson, .gz, -. May be given several times',
+      gather,
+    )
+    .option(
+      '-d, --device <id>',
+      'of a QEMU log: what to take (default: all vfio devices). May be given several times',
+      gather,
+    )
+    .option(
+      '--bar-base <device:bar=addr>',
+      'of a QEMU log without mappings: where a BAR is (+SIZE may follow). May be given several times',
+      gatherBase,
+    )
+    .addOption(new Option('--from <format>', 'what the input is').choices(INPUT_FORMATS))
+    .addOption(
+      new Option('--to <format>', 'format of outputs whose suffix names none').choices(
+        OUTPUT_FORMATS,
+      ),
+    )
+    .addHelpText('after', HELP);
+  command.action(async (inputs, options) => {
+    for (const path of options.output) formatOfPath(path, options.to);
+    const result = await convert(inputs, options.output, {
+      selection: options.device ?? [],
+      barBases: options.barBase ?? [],
+      from: options.from,
+      to: options.to,
+    });
+    const whole = result.damaged === 0 && result.losses === 0;
+    say(`${count(result.accesses)} accesses`);
+    if (result.losses > 0) say(`${count(result.losses)} places where accesses were lost`);
+    if (result.damaged > 0) {
+      say(`${count(result.damaged)} damaged places, stepped over:`);
+      for (const line of result.evidence) say(`  ${line}`);
+    }
+    process.exitCode = whole ? EXIT.complete : EXIT.incomplete;
+  });
+  return command as unknown as AnyCommand;
+}
+
+function gatherBase(text: string, before: readonly BarBase[] | undefined): BarBase[] {
+  const match = /^(.+):(\d)=(0x[0-9a-f]+)(?:\+(0x[0-9a-f]+))?$/i.exec(text);
+  const [, device = '', bar, gpa, size] = match ?? [];
+  if (match === null || Number(bar) > 5) {
+    throw new InvalidArgumentError('write 0000:01:00.0:0=0xf0000000, or …=0xf0000000+0x20000.');
+  }
+  const sizeBytes = size === undefined ? undefined : Number(size);
+  return [...(before ?? []), { device, bar: Number(bar), gpa: Number(gpa), sizeBytes }];
+}

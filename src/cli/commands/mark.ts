@@ -1,0 +1,22 @@
+import { Command } from '@commander-js/extra-typings';
+import type { Command as AnyCommand } from 'commander';
+import { askControl } from '../../recording/control.ts';
+import { pickSession } from '../pick-session.ts';
+import { say } from '../print.ts';
+
+export function markCommand(): AnyCommand {
+  const command = new Command('mark')
+    .summary('put a MARK into a running recording')
+    .argument('<text...>', 'what is being done')
+    .option('-s, --session <id>', 'which recording, where several run')
+    .addHelpText('after', '\nExample:\n  mmiobridge mark about to set 1920x1080');
+  command.action(async (words, options) => {
+    const { dir, info } = await pickSession(options.session);
+    const text = words.join(' ');
+    const result = (await askControl(dir.controlSocket, { request: 'mark', text })) as {
+      readonly timeNs: number;
+    };
+    say(`marked ${info.id} at ${(result.timeNs / 1e9).toFixed(6)} s: ${text}`);
+  });
+  return command as unknown as AnyCommand;
+}

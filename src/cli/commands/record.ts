@@ -1,0 +1,100 @@
+import { Command, Option } from '@commander-js/extra-typings';
+import type { Command as AnyCommand } from 'commander';
+import { formatDryRun } from '../../machine/dry-run.ts';
+import { planRecording, recordAttach, recordLaunch } from '../../recording/record.ts';
+import { MmioError } from '../../base/errors.ts';
+import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
+import { gather, parseSize } from '../parse.ts';
+import { answer, say } from '../print.ts';
+import { runRecording } from '../run-recording.ts';
+
+const DEFAULT_OUTPUT = 'trace.mmiocap';
+
+const HELP = `
+Examples:
+  Start a VM and record the device that is passed through to it:
+    mmiobridge record -o trace.mmiotrace -- qemu-system-x86_64 -accel kvm -m 4G \\
+      -device vfio-pci,host=0000:01:00.0 disk.img
+  Record an emulated device of a VM that runs, by its QEMU id, as text and as a capture:
+    mmiobridge record --qmp /run/vm/qmp.sock --device nic0 -o nic.mmiotrace -o nic.mmiocap
+  Watch the writes go by:
+    mmiobridge record --device nic0 -o - -- qemu-system-x86_64 … | grep '^W'
+
+On a terminal: m asks for a mark, q ends the recording (and a VM that it started),
+Ctrl-C does the same, twice kills.
+
+Exit status: 0 complete; 1 failure; 2 usage; 3 recorded, but incomplete; 130 interrupted.`;
+
+export function recordCommand(): AnyCommand {
+  const command = new Command('record')
+    .summary('record a guest: start QEMU, or attach to one with --qmp')
+    .description(
+      "Records every access of a QEMU guest to a PCI device, as Linux's mmiotrace would.\n" +
+        'Starts the QEMU whose command line follows --, or attaches to one that runs.',
+    )
+    .argument('[qemu...]', "QEMU's command line, behind --")
+    .option(
+      '-o, --output <file>',
+      `where to write: .mmiotrace or .txt (text), .mmiocap (capture), .ndjson; .gz compresses; - is standard output. May be given several times (default: ${DEFAULT_OUTPUT})`,
+      gather,
+    )
+    .option(
+      '-d, --device <id>',
+      'what to record: a QEMU id, a guest address, a host address or a type (default: all vfio devices). May be given several times',
+      gather,
+    )
+    .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
+    .option('--dry-run', 'print the command line that QEMU would get, and why, and do nothing')
+    .addOption(
+      new Option('--to <format>', 'format of outputs whose suffix names none').choices(
+        OUTPUT_FORMATS,
+      ),
+    )
+    .option('--spool <dir>', 'a tmpfs folder where QEMU may write (default: /dev/shm)')
+    .option(
+      '--spool-limit <size>',
+      'how much of it to use (default: 1G, or 3/4 of what is free)',
+      parseSize,
+    )
+    .addOption(
+      new Option('--overflow <what>', 'at the limit: pause the guest, or drop accesses and say so')
+        .choices(['pause', 'drop'])
+        .default('pause' as const),
+    )
+    .option('--busiest <n>', 'how many registers the summary lists', Number, 10)
+    .addHelpText('after', HELP);
+  command.action(async (argv, options) => {
+    const outputs = options.output ?? [DEFAULT_OUTPUT];
+    for (const path of outputs) formatOfPath(path, options.to);
+    const selection = options.device ?? [];
+    if (options.qmp !== undefined && argv.length > 0) {
+      throw new MmioError('usage', 'either attach with --qmp, or start a QEMU, not both', {
+        hint: 'leave out --qmp or what follows --',
+      });
+    }
+    if (options.dryRun === true) {
+      answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool })));
+      return;
+    }
+    const record = {
+      outputs,
+      format: options.to,
+      selection,
+      overflow: options.overflow,
+      spoolLimitBytes: options.spoolLimit,
+      spoolDir: options.spool,
+      notice: say,
+      onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
+    };
+    const started =
+      options.qmp === undefined
+        ? await recordLaunch(argv, record)
+        : await recordAttach(options.qmp, record);
+    say(`recording ${started.info.id} (mark: mmiobridge mark TEXT)`);
+    process.exitCode = await runRecording(started, {
+      qemuHasTerminal: started.child?.usesStdio === true,
+      busiest: options.busiest,
+    });
+  });
+  return command as unknown as AnyCommand;
+}

@@ -1,0 +1,25 @@
+import { Command } from '@commander-js/extra-typings';
+import type { Command as AnyCommand } from 'commander';
+import { resumeRecording } from '../../recording/record.ts';
+import { say } from '../print.ts';
+import { runRecording } from '../run-recording.ts';
+
+export function resumeCommand(): AnyCommand {
+  const command = new Command('resume')
+    .summary('go on with a recording whose recorder was killed')
+    .description(
+      'Goes on with a recording whose recorder was killed, at the byte where it stopped:\n' +
+        'QEMU went on logging into the spool meanwhile.',
+    )
+    .argument('<session>', 'as `mmiobridge status` lists it')
+    .addHelpText('after', '\nExample:\n  mmiobridge resume 20261123T101500-4242');
+  command.action(async (session) => {
+    const started = await resumeRecording(session, {
+      notice: say,
+      onUserLog: (bytes) => void process.stderr.write(bytes),
+    });
+    say(`going on with ${session}`);
+    process.exitCode = await runRecording(started, { qemuHasTerminal: false, busiest: 10 });
+  });
+  return command as unknown as AnyCommand;
+}

@@ -1,0 +1,19 @@
+/** Values of options. */
+import { InvalidArgumentError } from 'commander';
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
+
+/** `512M`, `2G`, a plain number of bytes. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?$/i.exec(text.trim());
+  const unit = UNITS[match?.[2]?.toLowerCase() ?? 'x'];
+  if (match === null || unit === undefined) {
+    throw new InvalidArgumentError(`${text} is no size: write 512M or 2G.`);
+  }
+  return Math.floor(Number(match[1]) * unit);
+}
+
+/** Gathers an option that may be given several times. */
+export function gather(value: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}

@@ -1,0 +1,81 @@
+/** The one place that prints. Standard output is for logs and answers, standard error for people. */
+import { MmioError } from '../base/errors.ts';
+
+/** What the process ends with; see docs/recording.md. */
+export const EXIT = { complete: 0, failure: 1, usage: 2, incomplete: 3, interrupted: 130 } as const;
+
+let statusShown = false;
+
+/** A line for people; the status line, if there is one, moves down. */
+export function say(line: string): void {
+  clearStatus();
+  process.stderr.write(`${line}\n`);
+}
+
+/** An answer on standard output. */
+export function answer(text: string): void {
+  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+}
+
+/** Draws the status line over the last one. */
+export function showStatus(line: string): void {
+  const width = (process.stderr.columns ?? 80) - 1;
+  process.stderr.write(`\r\x1b[K${line.slice(0, width)}`);
+  statusShown = true;
+}
+
+export function clearStatus(): void {
+  if (statusShown) process.stderr.write('\r\x1b[K');
+  statusShown = false;
+}
+
+/** What failed, the evidence, a hint; the exit status that goes with it. */
+export function sayError(error: unknown, debug: boolean): number {
+  if (error instanceof MmioError) {
+    say(`mmiobridge: ${error.message}`);
+    if (error.evidence !== undefined && error.evidence !== '') {
+      say(`  ${error.evidence.replaceAll('\n', '\n  ')}`);
+    }
+    if (error.hint !== undefined) say(`  hint: ${error.hint}`);
+    if (debug) say(error.stack ?? '');
+    return error.code === 'usage' ? EXIT.usage : EXIT.failure;
+  }
+  say(`mmiobridge: ${error instanceof Error ? error.message : String(error)}`);
+  say('  this is a defect of mmiobridge itself');
+  if (debug && error instanceof Error) say(error.stack ?? '');
+  else say('  hint: run it again with --debug and report what it prints');
+  return EXIT.failure;
+}
+
+const GROUPS = new Intl.NumberFormat('en-US');
+
+/** `1,234,567` */
+export function count(value: number): string {
+  return GROUPS.format(Math.round(value));
+}
+
+/** `12.3 MiB` */
+export function bytes(value: number): string {
+  if (value < 1024) return `${value} B`;
+  const units = ['KiB', 'MiB', 'GiB', 'TiB'];
+  let scaled = value / 1024;
+  let unit = 0;
+  while (scaled >= 1024 && unit < units.length - 1) {
+    scaled /= 1024;
+    unit++;
+  }
+  return `${scaled.toFixed(1)} ${units[unit] ?? ''}`;
+}
+
+/** `0x1f0` */
+export function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** `1:02:03.4`, or `3.4 s` below a minute. */
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const whole = Math.floor(seconds);
+  const parts = [Math.floor(whole / 60) % 60, whole % 60].map((n) => String(n).padStart(2, '0'));
+  return `${Math.floor(whole / 3600)}:${parts.join(':')}`;
+}

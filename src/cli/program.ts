@@ -1,0 +1,41 @@
+import { Command } from 'commander';
+import { VERSION } from '../base/version.ts';
+import { completionCommand } from './commands/completion.ts';
+import { convertCommand } from './commands/convert.ts';
+import { markCommand } from './commands/mark.ts';
+import { recordCommand } from './commands/record.ts';
+import { resumeCommand } from './commands/resume.ts';
+import { statusCommand } from './commands/status.ts';
+
+/** All commands, in the order in which help lists them. */
+export function buildProgram(): Command {
+  const program = new Command('mmiobridge')
+    .description(
+      "Records what a guest's driver says to its PCI device, from a stock QEMU,\nas mmiotrace-compatible logs.",
+    )
+    .version(VERSION)
+    .option('--debug', 'show where an error comes from')
+    .addHelpText(
+      'after',
+      '\nExample:\n  mmiobridge record -o trace.mmiotrace -- qemu-system-x86_64 -device vfio-pci,host=0000:01:00.0 …',
+    );
+  const commands: Command[] = [
+    recordCommand(),
+    resumeCommand(),
+    convertCommand(),
+    markCommand(),
+    statusCommand(),
+    completionCommand(program),
+  ];
+  for (const command of commands) program.addCommand(command);
+  exitWithErrors(program);
+  return program;
+}
+
+/** Usage errors come back as exceptions, so that one place decides the exit status. */
+function exitWithErrors(command: Command): void {
+  command.exitOverride();
+  command.configureHelp({ showGlobalOptions: false });
+  command.showHelpAfterError('(--help shows the options and an example)');
+  for (const child of command.commands) exitWithErrors(child);
+}

@@ -1,0 +1,101 @@
+/** What a recording was, as a person wants to see it. */
+import type { CoverageStatement } from '../model/coverage.ts';
+import { guestAddress, type Device } from '../model/device.ts';
+import type { Counters } from '../model/events.ts';
+import type { Statistics } from '../recording/statistics.ts';
+import { bytes, count, duration, hex } from './print.ts';
+
+export interface SummaryFacts {
+  readonly statistics: Statistics;
+  readonly counters: Counters;
+  readonly coverage: CoverageStatement;
+  readonly seconds: number;
+  readonly busiest: number;
+}
+
+export function formatSummary(facts: SummaryFacts): string[] {
+  const { statistics, counters } = facts;
+  const total = counters.reads + counters.writes;
+  const lines: string[] = [];
+  const devices = statistics.tables.devices.filter(Boolean);
+  for (const device of devices) lines.push(...describe(device, statistics));
+  const rate = facts.seconds > 0 ? `, ${count(total / facts.seconds)} a second` : '';
+  lines.push(
+    `accesses  ${count(total)} (${count(counters.reads)} reads, ${count(counters.writes)} writes) in ${duration(facts.seconds)}${rate}`,
+  );
+  const extra = [
+    [statistics.interrupts, 'interrupts'],
+    [statistics.resets, 'resets'],
+    [statistics.marks, 'marks'],
+  ] as const;
+  const also = extra.filter(([n]) => n > 0).map(([n, what]) => `${count(n)} ${what}`);
+  if (also.length > 0) lines.push(`events    ${also.join(', ')}`);
+  lines.push(...formatBusiest(facts), ...formatLoss(counters), ...formatCoverage(facts.coverage));
+  return lines;
+}
+
+function describe(device: Device, { tables, regionReads, regionWrites }: Statistics): string[] {
+  const ids = [device.vendorId, device.deviceId].map((id) => id.toString(16).padStart(4, '0'));
+  const host = device.hostAddress === '' ? '' : `, on the host ${device.hostAddress}`;
+  const type = device.type === '' ? '' : `${device.type}, `;
+  const lines = [
+    `device    ${device.name}: ${type}${ids.join(':')} at ${guestAddress(device)}${host}`,
+  ];
+  for (const region of tables.regions) {
+    if (region?.device !== device.id) continue;
+    const bar = device.bars[region.bar];
+    const where =
+      bar === undefined || bar.start === 0
+        ? 'address not known'
+        : `at ${hex(bar.start)}, ${bytes(bar.sizeBytes)}`;
+    const space = bar !== undefined && (bar.flags & 1) === 1 ? 'I/O ports' : 'memory';
+    const reads = count(regionReads[region.id] ?? 0);
+    const writes = count(regionWrites[region.id] ?? 0);
+    const place = region.kind === 'config' ? 'configuration space' : `${space} ${where}`;
+    lines.push(`  ${region.name.padEnd(7)} ${place}: ${reads} reads, ${writes} writes`);
+  }
+  return lines;
+}
+
+function formatBusiest({ statistics, busiest }: SummaryFacts): string[] {
+  if (busiest === 0 || statistics.registerCount === 0) return [];
+  const { tables } = statistics;
+  const rows = statistics.busiest(busiest).map(({ region, offset, reads, writes }) => {
+    const found = tables.regions[region];
+    const name = found === undefined ? '?' : `${tables.deviceName(found.device)} ${found.name}`;
+    return `  ${`${name}+${hex(offset)}`.padEnd(22)} ${count(reads).padStart(12)} reads ${count(writes).padStart(12)} writes`;
+  });
+  return [`busiest   of ${count(statistics.registerCount)} registers`, ...rows];
+}
+
+function formatLoss(counters: Counters): string[] {
+  const lines: string[] = [];
+  if (counters.lossEvents === 0) lines.push('loss      none');
+  else {
+    const known = counters.lost > 0 ? `${count(counters.lost)} accesses` : 'an unknown number';
+    lines.push(`loss      ${known}, in ${count(counters.lossEvents)} places (MARKs say where)`);
+  }
+  if (counters.damagedLines > 0) {
+    lines.push(`damaged   ${count(counters.damagedLines)} lines of the log could not be read`);
+  }
+  return lines;
+}
+
+function formatCoverage(coverage: CoverageStatement): string[] {
+  const lines: string[] = [];
+  const bad = coverage.ranges.filter(({ state }) => state === 'bypassed');
+  const trapped = coverage.ranges.filter(({ state }) => state === 'trapped');
+  if (bad.length === 0 && trapped.length > 0) {
+    const regions = [...new Set(trapped.map((range) => `${range.device} ${range.region}`))];
+    lines.push(`coverage  complete: every access to ${regions.join(', ')} is trapped`);
+  } else if (bad.length === 0) {
+    lines.push('coverage  unknown: nobody could be asked how the BARs are mapped');
+  }
+  for (const range of bad) {
+    const part = `${range.device} ${range.region}+${hex(range.offset)}`;
+    lines.push(`coverage  NOT complete: ${part}, ${bytes(range.lengthBytes)} bypass QEMU`);
+    lines.push(`          ${range.why}`);
+  }
+  for (const note of coverage.notes) lines.push(`note      ${note}`);
+  return lines;
+}

@@ -1,0 +1,84 @@
+/** Any readable format to any writable one. */
+import { MmioError } from '../base/errors.ts';
+import { isBatch, type Recording } from '../model/stream.ts';
+import { openCapture } from '../sources/capture-file.ts';
+import { detectFormat, type InputFormat } from '../sources/detect.ts';
+import { openInput, type Input } from '../sources/input.ts';
+import { openMmiotrace } from '../sources/mmiotrace-file.ts';
+import { openQemuLog, type LogOptions } from './log-recording.ts';
+import { OutputSet, type OutputOptions } from './output-set.ts';
+
+export interface ConvertOptions extends LogOptions {
+  readonly from: InputFormat | undefined;
+  readonly to: OutputOptions['format'];
+}
+
+export interface Converted {
+  readonly accesses: number;
+  readonly damaged: number;
+  readonly losses: number;
+  /** The first damages, for a person. */
+  readonly evidence: readonly string[];
+}
+
+const MAX_EVIDENCE = 5;
+
+/** Opens inputs that are one recording: several only as pieces, in order, of one QEMU log. */
+export async function openRecording(
+  inputs: readonly string[],
+  options: ConvertOptions,
+): Promise<Recording> {
+  const [first, ...rest] = await Promise.all(inputs.map(openInput));
+  if (first === undefined) throw new MmioError('usage', 'what is to be converted?');
+  const format = options.from ?? detectFormat(first.head);
+  if (format !== 'qemu-log' && rest.length > 0) {
+    throw new MmioError('usage', 'only a QEMU log can come in several pieces', {
+      evidence: `${inputs[0] ?? ''} is ${format}`,
+      hint: 'convert one after the other',
+    });
+  }
+  switch (format) {
+    case 'capture':
+      return openCapture(first.chunks);
+    case 'mmiotrace':
+      return openMmiotrace(first.chunks);
+    case 'qemu-log':
+      return openQemuLog(concatenated([first, ...rest]), options);
+  }
+}
+
+async function* concatenated(inputs: readonly Input[]): AsyncGenerator<Uint8Array> {
+  for (const { chunks } of inputs) yield* chunks;
+}
+
+/** Throws MmioError; then the outputs hold what was read until then. */
+export async function convert(
+  inputs: readonly string[],
+  outputPaths: readonly string[],
+  options: ConvertOptions,
+): Promise<Converted> {
+  const recording = await openRecording(inputs, options);
+  const outputs = await OutputSet.open(outputPaths, { format: options.to });
+  let accesses = 0;
+  let damaged = 0;
+  let losses = 0;
+  const evidence: string[] = [];
+  try {
+    await outputs.begin(recording.header);
+    for await (const item of recording.items()) {
+      if (isBatch(item)) accesses += item.length;
+      else if (item.kind === 'loss') losses++;
+      else if (item.kind === 'damage') {
+        damaged++;
+        const { position, reason } = item;
+        const text = `byte ${position.offset}: ${reason}: ${item.evidence}`;
+        if (evidence.length < MAX_EVIDENCE) evidence.push(text);
+      }
+      const written = outputs.write(item);
+      if (written !== undefined) await written;
+    }
+  } finally {
+    await outputs.end();
+  }
+  return { accesses, damaged, losses, evidence };
+}

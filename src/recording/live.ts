@@ -1,0 +1,203 @@
+/**
+ * A recording that runs: the recorder's loop, the guard of its spool, QMP's events, and the socket
+ * through which `mark`, `status` and `stop` reach it.
+ */
+import type { Server } from 'node:net';
+import type { Vm } from '../machine/vm.ts';
+import type { Counters } from '../model/events.ts';
+import type { QmpEvent } from '../qmp/client.ts';
+import { serveControl, type ControlRequest } from './control.ts';
+import { SpoolGuard } from './guard.ts';
+import { Recorder, type RecorderParts, type RecordingEnd } from './recorder.ts';
+import type { SessionInfo } from './session-dir.ts';
+
+/** Called for what a person should see while it happens. */
+export type Notice = (message: string) => void;
+
+export interface LiveStatus {
+  readonly session: string;
+  readonly elapsedSeconds: number;
+  readonly counters: Counters;
+  /** Accesses by device name. */
+  readonly devices: Readonly<Record<string, number>>;
+  readonly marks: number;
+  readonly spoolBytes: number;
+  readonly spoolLimitBytes: number;
+  readonly state: 'recording' | 'guest paused' | 'dropping' | 'draining';
+  /** Why an output does not take any more, if it does not. */
+  readonly stalled: string | null;
+  readonly qemuPid: number | null;
+  readonly recorderPid: number;
+  readonly outputs: readonly string[];
+}
+
+/** QMP events that change what the guest may do to its devices, and what we call them. */
+const VM_STATES: Readonly<Record<string, string>> = {
+  STOP: 'paused',
+  RESUME: 'running',
+  RESET: 'reset',
+  SHUTDOWN: 'shutdown',
+  POWERDOWN: 'powerdown',
+  SUSPEND: 'suspended',
+  WAKEUP: 'wakeup',
+  GUEST_PANICKED: 'guest panicked',
+};
+
+export interface LiveOptions {
+  readonly parts: RecorderParts;
+  readonly info: SessionInfo;
+  readonly notice: Notice;
+  readonly pausedByUs: boolean;
+  /** How the recording is taken off QEMU when it is ended; QEMU logs elsewhere afterwards. */
+  readonly detach: () => Promise<void>;
+}
+
+export class LiveRecording {
+  readonly #options: LiveOptions;
+  readonly #recorder: Recorder;
+  readonly #guard: SpoolGuard | undefined;
+  #server: Server | undefined;
+  #stalled: string | undefined;
+  #ending: Promise<void> | undefined;
+  #unsubscribe: () => void = () => undefined;
+
+  constructor(options: LiveOptions) {
+    this.#options = options;
+    const { parts, info } = options;
+    this.#recorder = new Recorder(parts);
+    if (parts.vm !== undefined) {
+      this.#guard = new SpoolGuard({
+        spool: parts.spool,
+        journal: parts.journal,
+        vm: parts.vm,
+        overflow: info.overflow,
+        limitBytes: info.spoolLimitBytes,
+        pausedFlag: parts.dir.pausedFlag,
+        alreadyPaused: options.pausedByUs,
+        nowNs: () => this.#recorder.nowNs(),
+        onProblem: options.notice,
+      });
+    }
+  }
+
+  /** Begins; resolves when marks and status are answered and events are listened for. */
+  async start(): Promise<void> {
+    const { parts } = this.#options;
+    this.#server = await serveControl(parts.dir.controlSocket, (request) => this.#answer(request));
+    if (parts.vm !== undefined) {
+      const { vm } = parts;
+      this.#unsubscribe = vm.qmp.onEvent((event) => void this.#onEvent(vm, event));
+      this.#guard?.start();
+    }
+  }
+
+  /** Runs to the end of the recording, and cleans up behind it. */
+  async run(): Promise<RecordingEnd> {
+    const { parts } = this.#options;
+    try {
+      return await this.#recorder.run();
+    } catch (error) {
+      await this.#standStill();
+      throw error;
+    } finally {
+      await this.#guard?.stop();
+      this.#unsubscribe();
+      this.#server?.close();
+      await this.#ending;
+      await parts.vm?.qmp.close();
+      await parts.spool.close();
+    }
+  }
+
+  /** The outputs cannot go on: so that nothing is lost, the guest waits for `resume`. */
+  async #standStill(): Promise<void> {
+    const { parts } = this.#options;
+    await this.#guard?.stop();
+    if (!this.canResume || parts.vm === undefined || parts.vm.qmp.state === 'closed') return;
+    await parts.dir.setPaused();
+    await parts.vm.pause().catch(() => undefined);
+  }
+
+  /** A file can be gone on with; standard output cannot. */
+  get canResume(): boolean {
+    return !this.#options.info.outputs.includes('-');
+  }
+
+  /** Ends the recording: takes it off QEMU; `run` then finishes with what is in the spool. */
+  end(): Promise<void> {
+    this.#ending ??= this.#end();
+    return this.#ending;
+  }
+
+  async #end(): Promise<void> {
+    await this.#guard?.stop();
+    await this.#options.detach();
+    this.#recorder.sourceEnded();
+  }
+
+  /** An output is stuck, or (`undefined`) goes on. */
+  onStall(reason: string | undefined): void {
+    this.#stalled = reason;
+    this.#options.notice(
+      reason === undefined ? 'the output has room again' : `waiting for room: ${reason}`,
+    );
+  }
+
+  /** Puts a MARK at this moment. */
+  async mark(text: string): Promise<{ readonly timeNs: number }> {
+    const { spool, journal } = this.#options.parts;
+    const at = await spool.end();
+    const timeNs = this.#recorder.nowNs();
+    journal.add({ at, event: { kind: 'mark', timeNs, text } });
+    return { timeNs };
+  }
+
+  async #onEvent(vm: Vm, event: QmpEvent): Promise<void> {
+    const state = VM_STATES[event.name];
+    if (state === undefined || vm !== this.#options.parts.vm) return;
+    const { spool, journal, header } = this.#options.parts;
+    const timeNs = (event.timestampUs - header.startSec * 1e6) * 1000 - header.startNs;
+    const at = await spool.end();
+    journal.add({ at, event: { kind: 'vm-state', timeNs, state } });
+  }
+
+  async status(): Promise<LiveStatus> {
+    const { info, parts } = this.#options;
+    const { regionReads, regionWrites, tables } = parts.statistics;
+    const devices: Record<string, number> = {};
+    for (const region of tables.regions) {
+      if (region === undefined) continue;
+      const name = tables.deviceName(region.device);
+      const count = (regionReads[region.id] ?? 0) + (regionWrites[region.id] ?? 0);
+      devices[name] = (devices[name] ?? 0) + count;
+    }
+    const held = this.#guard?.paused === true ? 'guest paused' : 'recording';
+    const recording = this.#guard?.dropping === true ? 'dropping' : held;
+    return {
+      session: info.id,
+      elapsedSeconds: this.#recorder.nowNs() / 1e9,
+      counters: this.#recorder.counters,
+      devices,
+      marks: parts.statistics.marks,
+      spoolBytes: await parts.spool.usedBytes(),
+      spoolLimitBytes: info.spoolLimitBytes,
+      state: this.#ending === undefined ? recording : 'draining',
+      stalled: this.#stalled ?? null,
+      qemuPid: info.qemu?.pid ?? null,
+      recorderPid: process.pid,
+      outputs: info.outputs,
+    };
+  }
+
+  async #answer(request: ControlRequest): Promise<unknown> {
+    switch (request.request) {
+      case 'mark':
+        return this.mark(request.text);
+      case 'status':
+        return this.status();
+      case 'stop':
+        void this.end().catch((error: unknown) => this.#options.notice(String(error)));
+        return { ending: true };
+    }
+  }
+}

@@ -1,0 +1,107 @@
+/** A QEMU trace log of any origin, as a recording: the decoder and the session, without a VM. */
+import { MmioError } from '../base/errors.ts';
+import { TOOL } from '../base/version.ts';
+import { guestAddress } from '../model/device.ts';
+import type { SessionHeader } from '../model/events.ts';
+import type { Recording, StreamItem } from '../model/stream.ts';
+import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
+import type { TraceBatch, TraceEvent } from '../sources/qemu-log/trace-batch.ts';
+import type { BarBase } from './devices.ts';
+import { Session } from './session.ts';
+
+export interface LogOptions {
+  /** What `--device` named; empty: all vfio devices. */
+  readonly selection: readonly string[];
+  readonly barBases: readonly BarBase[];
+}
+
+/**
+ * Throws MmioError `damaged` where the input has no line of a QEMU log; while it is read,
+ * `not-found` at its end if no device of the log was selected.
+ */
+export async function openQemuLog(
+  chunks: AsyncIterable<Uint8Array>,
+  options: LogOptions,
+): Promise<Recording> {
+  const decoder = new QemuLogDecoder();
+  const session = new Session(options.selection, decoder.targets);
+  for (const base of options.barBases) session.devices.placeByHand(base);
+  const items = decode(decoder, chunks);
+  // The first item is decoded before the header is made: it tells when the recording began.
+  const first = await items.next();
+  const start = decoder.start;
+  const header: SessionHeader = {
+    tool: TOOL,
+    source: 'qemu-log',
+    startSec: start?.sec ?? 0,
+    startNs: start?.ns ?? 0,
+    textBaseSec: 0,
+    clock: start === undefined ? 'none' : 'qemu',
+    qemuVersion: '',
+    argv: [],
+  };
+  async function* stream(): AsyncGenerator<StreamItem> {
+    for (let next = first; next.done !== true; next = await items.next()) {
+      session.take(next.value);
+      for (let item; (item = session.next()) !== undefined;) yield item;
+    }
+    requireAny(session, decoder, options);
+    yield* ending(session, decoder, start === undefined);
+  }
+  return { header, items: stream };
+}
+
+async function* decode(
+  decoder: QemuLogDecoder,
+  chunks: AsyncIterable<Uint8Array>,
+): AsyncGenerator<TraceBatch | TraceEvent> {
+  for await (const chunk of chunks) {
+    decoder.feed(chunk);
+    for (let item; (item = decoder.next()) !== undefined;) yield item;
+  }
+  decoder.finish();
+  for (let item; (item = decoder.next()) !== undefined;) yield item;
+}
+
+function* ending(
+  session: Session,
+  decoder: QemuLogDecoder,
+  timeless: boolean,
+): Generator<StreamItem> {
+  const timeNs = session.lastTimeNs;
+  const notes = ['converted from a QEMU log: which accesses bypassed QEMU is not known'];
+  if (timeless) notes.push('the log has no time stamps: all times are 0');
+  yield { kind: 'coverage', timeNs, statement: { phase: 'end', ranges: [], notes } };
+  const counters = session.counters(decoder);
+  const complete = counters.damagedLines === 0 && counters.lossEvents === 0;
+  yield { kind: 'end', timeNs, complete, counters };
+}
+
+/** Throws where nothing came out because nothing was selected: tells what there would be. */
+function requireAny(session: Session, decoder: QemuLogDecoder, options: LogOptions): void {
+  if (session.devices.selected.length > 0) return;
+  const devices = session.devices.states.map(({ device }) =>
+    device.hostAddress === ''
+      ? `${device.type} at ${guestAddress(device)}`
+      : `${device.type || 'vfio'} ${device.hostAddress}`,
+  );
+  const wanted = options.selection.join(', ');
+  if (devices.length === 0 && decoder.targets.length === 0) {
+    const names = [...decoder.otherLines.keys()].slice(0, 10).join(', ');
+    throw new MmioError('damaged', 'no line of it is one of a QEMU trace log that we know', {
+      evidence: names === '' ? 'it is empty' : `it has lines of: ${names}`,
+      hint: "QEMU must trace vfio_region_* or memory_region_ops_*, and 'pci_update_mappings_*'",
+    });
+  }
+  throw new MmioError(
+    'not-found',
+    wanted === '' ? 'the log has no passed-through device' : `the log has no device ${wanted}`,
+    {
+      evidence: `it has: ${devices.join('; ') || 'memory regions, and no mapping of a PCI device'}`,
+      hint:
+        devices.length === 0
+          ? 'say where the BARs are with --bar-base DEVICE:BAR=ADDR+SIZE'
+          : 'name one with --device: its type or its address',
+    },
+  );
+}

@@ -1,0 +1,86 @@
+import type { SessionHeader } from '../model/events.ts';
+import type { Sink, StreamItem } from '../model/stream.ts';
+import type { TablesSnapshot } from '../model/tables.ts';
+import { formatOfPath, openSink, type OutputFormat } from '../sinks/index.ts';
+import { FileOutput, GzipOutput, StreamOutput, type ByteOutput } from '../sinks/output.ts';
+
+export interface OutputOptions {
+  /** For standard output, and paths whose suffix names none. */
+  readonly format?: OutputFormat | undefined;
+  /** The disk is full, or (`undefined`) has room again. */
+  readonly onStall?: (reason: string | undefined) => void;
+  readonly signal?: AbortSignal;
+  /** Length to go on from, for each path. */
+  readonly resumeAt?: readonly number[];
+}
+
+/** All outputs of a recording, fed as one. */
+export class OutputSet {
+  readonly paths: readonly string[];
+  readonly #outputs: readonly ByteOutput[];
+  readonly #sinks: readonly Sink[];
+
+  private constructor(paths: readonly string[], outputs: ByteOutput[], sinks: Sink[]) {
+    this.paths = paths;
+    this.#outputs = outputs;
+    this.#sinks = sinks;
+  }
+
+  /** `-` is standard output; `.gz` compresses. Throws MmioError `usage` or `io`. */
+  static async open(paths: readonly string[], options: OutputOptions = {}): Promise<OutputSet> {
+    const formats = paths.map((path) => formatOfPath(path, options.format));
+    const outputs: ByteOutput[] = [];
+    const sinks: Sink[] = [];
+    for (const [index, path] of paths.entries()) {
+      const output = await openOutput(path, options, options.resumeAt?.[index]);
+      outputs.push(output);
+      sinks.push(openSink(formats[index] ?? 'mmiotrace', output));
+    }
+    return new OutputSet(paths, outputs, sinks);
+  }
+
+  async begin(header: SessionHeader): Promise<void> {
+    for (const sink of this.#sinks) await sink.begin(header);
+  }
+
+  resume(header: SessionHeader, tables: TablesSnapshot): void {
+    for (const sink of this.#sinks) sink.resume(header, tables);
+  }
+
+  /** A promise where an output has fallen behind: the item is free again when it settles. */
+  write(item: StreamItem): void | Promise<void> {
+    let waits: Promise<void>[] | undefined;
+    for (const sink of this.#sinks) {
+      const written = sink.write(item);
+      if (written !== undefined) (waits ??= []).push(written);
+    }
+    return waits === undefined ? undefined : Promise.all(waits).then(() => undefined);
+  }
+
+  /** Hands all to the system; the length of each output. */
+  flush(): Promise<number[]> {
+    return Promise.all(this.#sinks.map((sink) => sink.flush()));
+  }
+
+  async sync(): Promise<void> {
+    await Promise.all(this.#outputs.map((output) => output.sync()));
+  }
+
+  async end(): Promise<void> {
+    for (const sink of this.#sinks) await sink.end();
+  }
+}
+
+async function openOutput(
+  path: string,
+  options: OutputOptions,
+  resumeAt: number | undefined,
+): Promise<ByteOutput> {
+  if (path === '-') return new StreamOutput(process.stdout);
+  const file = await FileOutput.open(path, {
+    ...(options.onStall && { onStall: options.onStall }),
+    ...(options.signal && { signal: options.signal }),
+    ...(resumeAt !== undefined && { resumeAt }),
+  });
+  return path.endsWith('.gz') ? new GzipOutput(file) : file;
+}

@@ -1,0 +1,281 @@
+/**
+ * The loop of a running recording: spool, decoder, session, outputs; checkpoints on the way.
+ *
+ * Bytes of the spool and entries of the journal are its only inputs, and a checkpoint holds all
+ * state between two of them. So the outputs depend on nothing else, and a recorder that is killed
+ * goes on from the checkpoint as if it had never stopped.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Vm, VmEnd } from '../machine/vm.ts';
+import type { CoverageRange, CoverageStatement } from '../model/coverage.ts';
+import type { Counters, SessionEvent, SessionHeader } from '../model/events.ts';
+import type { StreamItem } from '../model/stream.ts';
+import type { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
+import type { TraceEvent } from '../sources/qemu-log/trace-batch.ts';
+import type { Journal } from './journal.ts';
+import type { OutputSet } from './output-set.ts';
+import type { Checkpoint, SessionDir } from './session-dir.ts';
+import type { Session } from './session.ts';
+import type { Spool } from './spool.ts';
+import type { Statistics } from './statistics.ts';
+import type { UserLogWriter } from './user-log.ts';
+
+const POLL_MS = 10;
+const CHECKPOINT_MS = 1000;
+/** How long QEMU is given to close a segment, where we cannot see whether it has. */
+const CLOSE_GRACE_MS = 500;
+
+export interface RecorderParts {
+  readonly dir: SessionDir;
+  readonly header: SessionHeader;
+  readonly spool: Spool;
+  readonly journal: Journal;
+  readonly decoder: QemuLogDecoder;
+  readonly session: Session;
+  readonly outputs: OutputSet;
+  readonly statistics: Statistics;
+  /** undefined: QEMU is gone, and what it left is all there is. */
+  readonly vm: Vm | undefined;
+  /** Asks QMP again what devices there are and where; not called when there is no VM. */
+  readonly refreshDevices: () => Promise<void>;
+  /** Asks QEMU how the selected devices are mapped now: aliases, and what is trapped. */
+  readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
+  readonly coverage: readonly CoverageRange[];
+  readonly userLog: UserLogWriter | undefined;
+}
+
+export interface RecordingEnd {
+  readonly vm: VmEnd | undefined;
+  readonly counters: Counters;
+  readonly coverage: CoverageStatement;
+  /** Nothing is missing, as far as anyone can tell. */
+  readonly complete: boolean;
+}
+
+export class Recorder {
+  readonly #parts: RecorderParts;
+  #coverage: readonly CoverageRange[];
+  #mapSeen = false;
+  #headStated = false;
+  #vmEnd: VmEnd | undefined;
+  /** Nothing more will be written to the spool. */
+  #sourceEnded: boolean;
+  /** The checkpoint that is being made safe. */
+  #saving: Promise<void> | undefined;
+  #lastCheckpointMs = 0;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(parts: RecorderParts) {
+    this.#parts = parts;
+    this.#coverage = parts.coverage;
+    this.#sourceEnded = parts.vm === undefined;
+    void parts.vm?.ended.then((end) => {
+      this.#vmEnd = end;
+      this.#sourceEnded = true;
+    });
+  }
+
+  /** QEMU writes no more into the spool: it has been told to log elsewhere. */
+  sourceEnded(): void {
+    this.#sourceEnded = true;
+  }
+
+  get counters(): Counters {
+    return this.#parts.session.counters(this.#parts.decoder);
+  }
+
+  get lastTimeNs(): number {
+    return this.#parts.session.lastTimeNs;
+  }
+
+  /** Runs until the source has ended and all that it wrote is in the outputs. */
+  async run(): Promise<RecordingEnd> {
+    const { spool, journal, decoder } = this.#parts;
+    await this.#checkpoint();
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      const ended = this.#sourceEnded;
+      const any = await this.#readOnce();
+      for (let entry; (entry = journal.take(spool.position)) !== undefined;) {
+        this.#parts.session.note(entry.event);
+        await this.#drainSession();
+      }
+      if (this.#mapSeen && !this.#headStated) await this.#stateHead();
+      if (performance.now() - this.#lastCheckpointMs > CHECKPOINT_MS) await this.#checkpoint();
+      if (any) continue;
+      if (spool.behind) await this.#leaveSegment();
+      else if (ended && journal.nextAt === undefined) break;
+      else await sleep(POLL_MS);
+    }
+    decoder.finish();
+    await this.#drain();
+    return this.#end();
+  }
+
+  /** Reads and processes what is there, up to the next journal entry; false if there was nothing. */
+  async #readOnce(): Promise<boolean> {
+    const { spool, journal, decoder, session } = this.#parts;
+    const { bytes } = await spool.read(journal.nextAt);
+    if (bytes.length === 0) return false;
+    session.pollTimeNs = this.nowNs();
+    decoder.feed(bytes);
+    await this.#drain();
+    return true;
+  }
+
+  /** Session time by our own clock. */
+  nowNs(): number {
+    const { startSec, startNs } = this.#parts.header;
+    const nowMs = performance.timeOrigin + performance.now();
+    const sec = Math.floor(nowMs / 1000);
+    const ns = Math.round((nowMs - sec * 1000) * 1e6);
+    return (sec - startSec) * 1e9 + ns - startNs;
+  }
+
+  async #drain(): Promise<void> {
+    const { decoder, session } = this.#parts;
+    for (let item; (item = decoder.next()) !== undefined;) {
+      if (this.#needsDevices(item)) await this.#parts.refreshDevices();
+      if (!('kind' in item) && session.devices.takeMoved()) await this.#lookAtMemory();
+      session.take(item);
+      await this.#drainSession();
+    }
+  }
+
+  /** A mapping of a function that QMP has not told of: hot-plugged, or behind a bridge. */
+  #needsDevices(item: object): boolean {
+    if (!('kind' in item) || this.#parts.vm === undefined || this.#sourceEnded) return false;
+    const event = item as TraceEvent;
+    return event.kind === 'mapping' && this.#parts.session.devices.isUnknown(event);
+  }
+
+  async #drainSession(): Promise<void> {
+    for (let item; (item = this.#parts.session.next()) !== undefined;) await this.#write(item);
+  }
+
+  async #write(item: StreamItem): Promise<void> {
+    this.#parts.statistics.write(item);
+    if ('kind' in item && item.kind === 'map') this.#mapSeen = true;
+    const written = this.#parts.outputs.write(item);
+    if (written !== undefined) await written;
+  }
+
+  /** A BAR has come to a new place: QEMU can say how it is mapped there. */
+  async #lookAtMemory(): Promise<void> {
+    if (this.#sourceEnded) return;
+    const ranges = await this.#parts.lookAtMemory().catch(() => []);
+    this.#coverage = mergeCoverage(this.#coverage, ranges);
+  }
+
+  /** After the first MAP: what is known by now of what will be seen. */
+  async #stateHead(): Promise<void> {
+    this.#headStated = true;
+    await this.#lookAtMemory();
+    await this.#write(this.#statement('head'));
+  }
+
+  #statement(phase: 'head' | 'end'): Extract<SessionEvent, { kind: 'coverage' }> {
+    const { decoder, session } = this.#parts;
+    const notes: string[] = [];
+    if (decoder.unstampedLines > 0 && decoder.stampedLines === 0) {
+      notes.push(
+        'QEMU runs without -msg timestamp=on: times are those of the poll, about 10 ms apart',
+      );
+    }
+    const emulated = session.devices.selected.filter((state) => state.device.hostAddress === '');
+    for (const { device } of emulated) {
+      notes.push(
+        `${device.name} is emulated: accesses are those that QEMU's model was asked, which may split or widen the guest's`,
+      );
+    }
+    const statement = { phase, ranges: this.#coverage, notes };
+    return { kind: 'coverage', timeNs: session.lastTimeNs, statement };
+  }
+
+  /** The segment has been read to its end and QEMU logs into a newer one: is anyone still in it? */
+  async #leaveSegment(): Promise<void> {
+    const { spool, vm, decoder } = this.#parts;
+    const path = spool.readingPath;
+    const deadline = performance.now() + CLOSE_GRACE_MS;
+    while (!this.#sourceEnded && vm !== undefined) {
+      const open = vm.holdsOpen(path);
+      if (open === false || (open === undefined && performance.now() > deadline)) break;
+      await sleep(POLL_MS / 5);
+    }
+    // What a vCPU wrote into it after we last looked, before it was closed.
+    if (await this.#readOnce()) return;
+    decoder.finish();
+    await this.#drain();
+    await spool.advanceReader();
+    decoder.beginSegment(spool.position.segment, 0);
+  }
+
+  /**
+   * Everything so far is handed to the system; then, while the loop goes on, it is synced to disk,
+   * the state of this place is written down, and the segments before it are deleted.
+   */
+  async #checkpoint(): Promise<void> {
+    const { dir, outputs, spool, userLog } = this.#parts;
+    this.#lastCheckpointMs = performance.now();
+    if (this.#saving !== undefined) return;
+    const checkpoint = {
+      ...this.#state(),
+      outputBytes: await outputs.flush(),
+      userLogBytes: (await userLog?.flush()) ?? 0,
+    };
+    const save = async () => {
+      await outputs.sync();
+      await dir.writeCheckpoint(checkpoint);
+      await spool.release(checkpoint.position);
+    };
+    this.#saving = save()
+      .catch((error: unknown) => void (this.#failure ??= { error }))
+      .finally(() => (this.#saving = undefined));
+  }
+
+  #state(): Omit<Checkpoint, 'outputBytes' | 'userLogBytes'> {
+    const { decoder, journal, session, statistics } = this.#parts;
+    return structuredClone({
+      position: decoder.position,
+      journalTaken: journal.taken,
+      session: session.snapshot(),
+      tables: statistics.tables.snapshot(),
+      damagedLines: decoder.damagedLines,
+      otherLines: [...decoder.otherLines],
+      unstampedLines: decoder.unstampedLines,
+      coverage: this.#coverage,
+    });
+  }
+
+  async #end(): Promise<RecordingEnd> {
+    const { outputs } = this.#parts;
+    await this.#saving;
+    if (this.#failure !== undefined) throw this.#failure.error;
+    const coverage = this.#statement('end');
+    await this.#write(coverage);
+    const { counters } = this;
+    const complete =
+      counters.lossEvents === 0 &&
+      counters.damagedLines === 0 &&
+      this.#coverage.every((range) => range.state !== 'bypassed');
+    await this.#write({ kind: 'end', timeNs: this.lastTimeNs, complete, counters });
+    await outputs.end();
+    await this.#parts.userLog?.close();
+    return { vm: this.#vmEnd, counters, coverage: coverage.statement, complete };
+  }
+}
+
+/**
+ * What was once seen of a BAR stays: one that is unmapped, or moved, was trapped then all the same.
+ * Only ranges of which nothing was known give way.
+ */
+function mergeCoverage(
+  before: readonly CoverageRange[],
+  now: readonly CoverageRange[],
+): readonly CoverageRange[] {
+  const keyOf = (range: CoverageRange) => `${range.device} ${range.region}`;
+  const told = new Set(now.filter((range) => range.state !== 'unknown').map(keyOf));
+  const known = before.filter((range) => range.state !== 'unknown' && !told.has(keyOf(range)));
+  const kept = new Set(known.map(keyOf));
+  return [...known, ...now.filter((range) => !kept.has(keyOf(range)))];
+}

@@ -1,0 +1,213 @@
+/**
+ * A running recording's folder: everything that `mark`, `status` and `resume` need. On tmpfs, and
+ * closed to other users.
+ */
+import { constants } from 'node:fs';
+import { access, lstat, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import type { CoverageRange } from '../model/coverage.ts';
+import type { SourcePosition } from '../model/access-batch.ts';
+import type { SessionHeader } from '../model/events.ts';
+import type { TablesSnapshot } from '../model/tables.ts';
+import type { UserLog } from '../machine/argv-user.ts';
+import type { LogTarget } from '../machine/log-target.ts';
+import { isAlive, startTimeOf } from '../machine/proc.ts';
+import type { OutputFormat } from '../sinks/index.ts';
+import type { SessionSnapshot } from './session.ts';
+
+/** A process that may be gone, and whose number may have been given to another since. */
+export interface ProcessRef {
+  readonly pid: number;
+  readonly startTime: number;
+}
+
+/** What a recording is; written once, and again when another process takes it over. */
+export interface SessionInfo {
+  readonly id: string;
+  readonly recorder: ProcessRef;
+  readonly qemu: ProcessRef | undefined;
+  /** We started QEMU, and may end it. */
+  readonly launched: boolean;
+  readonly qmpAddress: string;
+  readonly spoolDir: string;
+  readonly header: SessionHeader;
+  readonly selection: readonly string[];
+  readonly outputs: readonly string[];
+  /** Of outputs whose name does not tell. */
+  readonly format?: OutputFormat | undefined;
+  readonly overflow: 'pause' | 'drop';
+  readonly spoolLimitBytes: number;
+  readonly traceEvents: readonly string[];
+  /** Trace states and log file to put back at the end, where we attached. */
+  readonly restore:
+    | {
+        readonly events: readonly (readonly [string, boolean])[];
+        readonly log: LogTarget;
+      }
+    | undefined;
+  /** Where lines go that are the user's own. */
+  readonly userLog: UserLog | undefined;
+}
+
+/** How far everything has got, at one place in the stream. */
+export interface Checkpoint {
+  readonly position: SourcePosition;
+  readonly journalTaken: number;
+  readonly session: SessionSnapshot;
+  readonly tables: TablesSnapshot;
+  /** Length of each output, in the order of `SessionInfo.outputs`. */
+  readonly outputBytes: readonly number[];
+  readonly userLogBytes: number;
+  readonly damagedLines: number;
+  readonly otherLines: readonly (readonly [string, number])[];
+  readonly unstampedLines: number;
+  readonly coverage: readonly CoverageRange[];
+}
+
+/** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */
+export function runDir(): string {
+  return process.env['MMIOBRIDGE_RUN'] ?? `/dev/shm/mmiobridge-${process.getuid?.() ?? 0}`;
+}
+
+async function ownedDir(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o711 });
+  const found = await lstat(path);
+  const uid = process.getuid?.() ?? found.uid;
+  if (!found.isDirectory() || found.uid !== uid || (found.mode & 0o022) !== 0) {
+    throw new MmioError('refused', `${path} is not safely ours`, {
+      evidence: `owner ${found.uid}, mode ${(found.mode & 0o777).toString(8)}; we are ${uid}`,
+      hint: 'remove it, or name another folder in MMIOBRIDGE_RUN',
+    });
+  }
+}
+
+export class SessionDir {
+  readonly id: string;
+  readonly path: string;
+
+  constructor(id: string) {
+    this.id = id;
+    this.path = join(runDir(), id);
+  }
+
+  /** A new folder, named for the time and our process. */
+  static async create(): Promise<SessionDir> {
+    await ownedDir(runDir());
+    const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
+    const dir = new SessionDir(`${stamp}-${process.pid}`);
+    await mkdir(dir.path, { mode: 0o711 });
+    return dir;
+  }
+
+  get qmpSocket(): string {
+    return join(this.path, 'qmp.sock');
+  }
+  get controlSocket(): string {
+    return join(this.path, 'control.sock');
+  }
+  get spool(): string {
+    return join(this.path, 'spool');
+  }
+  get journal(): string {
+    return join(this.path, 'journal.ndjson');
+  }
+  get qemuStderr(): string {
+    return join(this.path, 'qemu.stderr');
+  }
+  /** Is there while the guest stands still because of us. */
+  get pausedFlag(): string {
+    return join(this.path, 'paused');
+  }
+
+  async setPaused(): Promise<void> {
+    await writeFile(this.pausedFlag, '');
+  }
+
+  isPaused(): Promise<boolean> {
+    return access(this.pausedFlag).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** The socket of a recorder that is gone. */
+  async removeControlSocket(): Promise<void> {
+    await rm(this.controlSocket, { force: true });
+  }
+
+  async writeInfo(info: SessionInfo): Promise<void> {
+    await this.#write('session.json', info);
+  }
+
+  async writeCheckpoint(checkpoint: Checkpoint): Promise<void> {
+    await this.#write('checkpoint.json', checkpoint);
+  }
+
+  async #write(name: string, value: unknown): Promise<void> {
+    const path = join(this.path, name);
+    await writeFile(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  }
+
+  async readInfo(): Promise<SessionInfo> {
+    return JSON.parse(await this.#read('session.json')) as SessionInfo;
+  }
+
+  async readCheckpoint(): Promise<Checkpoint> {
+    return JSON.parse(await this.#read('checkpoint.json')) as Checkpoint;
+  }
+
+  async #read(name: string): Promise<string> {
+    try {
+      return await readFile(join(this.path, name), 'utf8');
+    } catch (error) {
+      if (systemCodeOf(error) !== 'ENOENT') throw error;
+      const sessions = await listSessions();
+      throw new MmioError('not-found', `no recording is called ${this.id}`, {
+        evidence: `${join(this.path, name)}: ${messageOf(error)}`,
+        hint:
+          sessions.length === 0
+            ? `there is none in ${runDir()}`
+            : `there is: ${sessions.map(({ info }) => info.id).join(', ')}`,
+      });
+    }
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+export interface ListedSession {
+  readonly dir: SessionDir;
+  readonly info: SessionInfo;
+  /** Its recorder runs. If not, it can be resumed. */
+  readonly alive: boolean;
+}
+
+/** All recordings of this user that run or wait to be resumed, oldest first. */
+export async function listSessions(): Promise<readonly ListedSession[]> {
+  const names = await readdir(runDir()).catch(() => []);
+  const listed: ListedSession[] = [];
+  for (const name of names.toSorted()) {
+    const dir = new SessionDir(name);
+    const there = await access(join(dir.path, 'session.json'), constants.R_OK).then(
+      () => true,
+      () => false,
+    );
+    if (!there) continue;
+    const info = await dir.readInfo();
+    listed.push({ dir, info, alive: isAlive(info.recorder.pid, info.recorder.startTime) });
+  }
+  return listed;
+}
+
+/** Ourselves, as others may look for us. */
+export function ourselves(): ProcessRef {
+  return processRef(process.pid);
+}
+
+export function processRef(pid: number): ProcessRef {
+  return { pid, startTime: startTimeOf(pid) ?? 0 };
+}

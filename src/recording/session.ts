@@ -1,0 +1,319 @@
+/**
+ * One recording's rules: what QEMU's log says comes in, what the guest did to its devices goes out,
+ * in the same order. Attribution, mapping, vCPU, time and counters are decided here.
+ *
+ * Pulled like the decoder: `take` a batch or an event, then call `next` until it has no more.
+ * Everything that it knows is in `snapshot`, so that a recording can go on in another process.
+ */
+import { NO_CPU, NO_MAPPING, Space } from '../model/access-batch.ts';
+import type { Counters, SessionEvent } from '../model/events.ts';
+import type { Region } from '../model/device.ts';
+import type { StreamItem } from '../model/stream.ts';
+import { TraceBatch, type TraceEvent, type TraceTarget } from '../sources/qemu-log/trace-batch.ts';
+import { Devices, type DevicesSnapshot, type DeviceState, type Window } from './devices.ts';
+
+/** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
+const DEVICE_ACCESS = 'memory_region_ops (a device, not a vCPU)';
+
+export interface SessionSnapshot {
+  readonly devices: DevicesSnapshot;
+  readonly nextMapId: number;
+  readonly announced: readonly number[];
+  readonly describedRegions: readonly number[];
+  readonly warnedRegions: readonly number[];
+  readonly lastTimeNs: number;
+  readonly reads: number;
+  readonly writes: number;
+  readonly deviceAccesses: number;
+  readonly lost: number;
+  readonly lossEvents: number;
+}
+
+/** What the targets of the log's lines have turned out to be; by target index. */
+type Resolved =
+  | { readonly kind: 'vfio'; readonly state: DeviceState; readonly slot: number }
+  | { readonly kind: 'config'; readonly state: DeviceState }
+  | { readonly kind: 'address'; readonly name: string };
+
+export class Session {
+  readonly devices: Devices;
+  /** vCPU of each QEMU thread. */
+  vcpuOfThread: ReadonlyMap<number, number> = new Map();
+  /** Time of lines that have no stamp; the last known time where it is not set. */
+  pollTimeNs = NaN;
+
+  #reads: number;
+  #writes: number;
+  #deviceAccesses: number;
+  #lost: number;
+  #lossEvents: number;
+  #lastTimeNs: number;
+  #nextMapId: number;
+  /** Devices told of, regions described, regions whose address is not known and said to be. */
+  readonly #announced: Set<number>;
+  readonly #described: Set<number>;
+  readonly #warned: Set<number>;
+
+  readonly #targets: readonly TraceTarget[];
+  readonly #resolved: (Resolved | undefined)[] = [];
+  readonly #queue: SessionEvent[] = [];
+  #batch: TraceBatch | undefined;
+  #row = 0;
+  #rows = 0;
+
+  /** @param targets the decoder's, which grows while it decodes */
+  constructor(
+    selection: readonly string[],
+    targets: readonly TraceTarget[],
+    from?: SessionSnapshot,
+  ) {
+    this.devices = new Devices(selection, from?.devices);
+    this.#targets = targets;
+    this.#nextMapId = from?.nextMapId ?? 1;
+    this.#announced = new Set(from?.announced);
+    this.#described = new Set(from?.describedRegions);
+    this.#warned = new Set(from?.warnedRegions);
+    this.#lastTimeNs = from?.lastTimeNs ?? 0;
+    this.#reads = from?.reads ?? 0;
+    this.#writes = from?.writes ?? 0;
+    this.#deviceAccesses = from?.deviceAccesses ?? 0;
+    this.#lost = from?.lost ?? 0;
+    this.#lossEvents = from?.lossEvents ?? 0;
+  }
+
+  snapshot(): SessionSnapshot {
+    return {
+      devices: this.devices.snapshot(),
+      nextMapId: this.#nextMapId,
+      announced: [...this.#announced],
+      describedRegions: [...this.#described],
+      warnedRegions: [...this.#warned],
+      lastTimeNs: this.#lastTimeNs,
+      reads: this.#reads,
+      writes: this.#writes,
+      deviceAccesses: this.#deviceAccesses,
+      lost: this.#lost,
+      lossEvents: this.#lossEvents,
+    };
+  }
+
+  /** Time of the latest line. */
+  get lastTimeNs(): number {
+    return this.#lastTimeNs;
+  }
+
+  counters(decoder: {
+    readonly damagedLines: number;
+    readonly otherLines: ReadonlyMap<string, number>;
+  }): Counters {
+    const otherLines = Object.fromEntries(decoder.otherLines);
+    if (this.#deviceAccesses > 0) otherLines[DEVICE_ACCESS] = this.#deviceAccesses;
+    return {
+      reads: this.#reads,
+      writes: this.#writes,
+      lost: this.#lost,
+      lossEvents: this.#lossEvents,
+      damagedLines: decoder.damagedLines,
+      otherLines,
+    };
+  }
+
+  /** Hands over what the decoder gave. All that came before must have been taken by `next`. */
+  take(item: TraceBatch | TraceEvent): void {
+    if (item instanceof TraceBatch) {
+      this.#batch = item;
+      this.#row = 0;
+      this.#rows = item.length;
+    } else {
+      this.#takeEvent(item);
+    }
+  }
+
+  /** Something that did not come from the log; it stands at this place in the stream. */
+  note(event: SessionEvent): void {
+    if (event.kind === 'loss') {
+      this.#lossEvents++;
+      if (event.count > 0) this.#lost += event.count;
+    }
+    this.#queue.push(event);
+  }
+
+  /** The next item for the sinks; a batch is valid until the next call. */
+  next(): StreamItem | undefined {
+    const event = this.#queue.shift();
+    if (event !== undefined) return event;
+    const batch = this.#batch;
+    if (batch === undefined) return undefined;
+    const rows = this.#resolveRows(batch);
+    if (rows > 0) {
+      batch.length = rows;
+      return batch;
+    }
+    return this.#queue.length > 0 || this.#batch !== undefined ? this.next() : undefined;
+  }
+
+  /** Attributes rows from #row on until an event must go first; how many are ready. */
+  #resolveRows(batch: TraceBatch): number {
+    let out = 0;
+    for (; this.#row < this.#rows; this.#row++) {
+      const row = this.#row;
+      const resolved = this.#resolve(batch.target[row]!);
+      let offset = batch.offset[row]!;
+      let window: Window | undefined;
+      let region: Region | undefined;
+      let space: number = Space.mmio;
+      if (resolved.kind === 'address') {
+        if (batch.cpu[row] === NO_CPU) {
+          this.#deviceAccesses++;
+          continue;
+        }
+        offset = this.devices.guestAddressOf(resolved.name, offset);
+        window = this.devices.windowAt(offset);
+        if (window === undefined) continue;
+        offset -= window.gpa;
+        region = window.region;
+      } else {
+        if (!resolved.state.selected) continue;
+        if (resolved.kind === 'config') {
+          region = this.devices.configRegion(resolved.state);
+          space = Space.config;
+          if (batch.op[row] === 0) {
+            this.devices.learnConfig(
+              resolved.state,
+              offset,
+              batch.width[row]!,
+              batch.valueLo[row]!,
+            );
+          }
+        } else {
+          window = resolved.state.windows[resolved.slot];
+          region = window?.region ?? this.devices.region(resolved.state, resolved.slot);
+        }
+        const cpu = this.vcpuOfThread.get(batch.thread[row]!);
+        if (cpu !== undefined) batch.cpu[row] = cpu;
+      }
+      if (window?.io === true) space = Space.pio;
+      let timeNs = batch.timeNs[row]!;
+      if (timeNs !== timeNs) timeNs = this.#unstampedTimeNs();
+      this.#lastTimeNs = timeNs;
+
+      const ready =
+        window === undefined ? this.#warned.has(region.id) : window.mapId !== NO_MAPPING;
+      if (!ready || !this.#described.has(region.id)) {
+        if (out > 0) return out;
+        if (this.#introduce(region, window, space, timeNs)) return 0;
+      }
+
+      batch.timeNs[out] = timeNs;
+      batch.op[out] = batch.op[row]!;
+      batch.space[out] = space;
+      batch.width[out] = batch.width[row]!;
+      batch.region[out] = region.id;
+      batch.mapId[out] = window === undefined ? NO_MAPPING : window.mapId;
+      batch.offset[out] = offset;
+      batch.valueLo[out] = batch.valueLo[row]!;
+      batch.valueHi[out] = batch.valueHi[row]!;
+      batch.cpu[out] = batch.cpu[row]!;
+      if (batch.op[row] === 0) this.#reads++;
+      else this.#writes++;
+      out++;
+    }
+    this.#batch = undefined;
+    return out;
+  }
+
+  #unstampedTimeNs(): number {
+    return Number.isNaN(this.pollTimeNs) ? this.#lastTimeNs : this.pollTimeNs;
+  }
+
+  #resolve(target: number): Resolved {
+    const known = this.#resolved[target];
+    if (known !== undefined) return known;
+    const resolved = this.#resolveTarget(this.#targets[target]!);
+    this.#resolved[target] = resolved;
+    return resolved;
+  }
+
+  #resolveTarget(target: TraceTarget): Resolved {
+    switch (target.kind) {
+      case 'memory-region':
+        return { kind: 'address', name: target.name };
+      case 'vfio-config':
+        return { kind: 'config', state: this.devices.vfio(target.device) };
+      case 'vfio-rom':
+        return { kind: 'vfio', state: this.devices.vfio(target.device), slot: 6 };
+      case 'vfio-region':
+        return { kind: 'vfio', state: this.devices.vfio(target.device), slot: target.region };
+    }
+  }
+
+  /** Queues what must be said before the first access to a region, or through a window. */
+  #introduce(region: Region, window: Window | undefined, space: number, timeNs: number): boolean {
+    const state = this.devices.states[region.device];
+    if (state === undefined) return false;
+    const first = this.#nextMapId === 1;
+    if (window !== undefined && window.mapId === NO_MAPPING) {
+      const before = state.mapped[region.bar];
+      if (before !== undefined) this.#queue.push({ kind: 'unmap', timeNs, mapId: before.mapId });
+      // Before the very first MAP stand the PCIDEV lines of all devices of the recording.
+      if (first) for (const other of this.devices.selected) this.#announce(other, timeNs);
+      else this.#announce(state, timeNs);
+      this.#describe(region, timeNs);
+      window.mapId = this.#nextMapId++;
+      state.mapped[region.bar] = window;
+      this.#queue.push({ kind: 'map', timeNs, mapping: this.devices.mapping(window) });
+    } else {
+      if (!this.#announced.has(state.device.id)) this.#announce(state, timeNs);
+      this.#describe(region, timeNs);
+      if (window === undefined && space !== Space.config && !this.#warned.has(region.id)) {
+        const text = `${state.device.name} ${region.name}: no mapping known, addresses are offsets within the BAR`;
+        this.#queue.push({ kind: 'mark', timeNs, text });
+      }
+      if (window === undefined) this.#warned.add(region.id);
+    }
+    return this.#queue.length > 0;
+  }
+
+  #announce(state: DeviceState, timeNs: number): void {
+    this.#announced.add(state.device.id);
+    this.#queue.push({ kind: 'device', timeNs, device: state.device });
+  }
+
+  #describe(region: Region, timeNs: number): void {
+    if (this.#described.has(region.id)) return;
+    this.#described.add(region.id);
+    this.#queue.push({ kind: 'region', timeNs, region });
+  }
+
+  #takeEvent(event: TraceEvent): void {
+    const timeNs = Number.isNaN(event.timeNs) ? this.#unstampedTimeNs() : event.timeNs;
+    this.#lastTimeNs = timeNs;
+    switch (event.kind) {
+      case 'mapping':
+        this.devices.map(event);
+        return;
+      case 'region-setup':
+        this.devices.setRegionSize(event.device, event.region, event.sizeBytes);
+        return;
+      case 'msix-use':
+        this.devices.vfio(event.device).usesMsix = true;
+        return;
+      case 'damage':
+        this.#queue.push({ ...event, timeNs });
+        return;
+      case 'reset':
+      case 'interrupt': {
+        const state = this.devices.vfio(event.device);
+        if (!state.selected) return;
+        if (!this.#announced.has(state.device.id)) this.#announce(state, timeNs);
+        const device = state.device.id;
+        if (event.kind === 'reset') this.#queue.push({ kind: 'reset', timeNs, device });
+        else {
+          const type = event.type === 'msi' && state.usesMsix ? 'msix' : event.type;
+          this.#queue.push({ kind: 'interrupt', timeNs, device, type, vector: event.vector });
+        }
+        return;
+      }
+    }
+  }
+}

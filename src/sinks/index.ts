@@ -1,0 +1,50 @@
+/** Output formats: in comes a stream (model/stream.ts), out go bytes. One line a format. */
+import { MmioError } from '../base/errors.ts';
+import type { Sink } from '../model/stream.ts';
+import { CaptureSink } from './capture.ts';
+import { MmiotraceSink } from './mmiotrace.ts';
+import { NdjsonSink } from './ndjson.ts';
+import type { ByteOutput } from './output.ts';
+
+export type OutputFormat = 'mmiotrace' | 'capture' | 'ndjson';
+
+interface FormatEntry {
+  readonly format: OutputFormat;
+  readonly suffixes: readonly string[];
+  readonly open: (output: ByteOutput) => Sink;
+}
+
+const FORMATS: readonly FormatEntry[] = [
+  {
+    format: 'mmiotrace',
+    suffixes: ['.mmiotrace', '.txt'],
+    open: (output) => new MmiotraceSink(output),
+  },
+  { format: 'capture', suffixes: ['.mmiocap'], open: (output) => new CaptureSink(output) },
+  { format: 'ndjson', suffixes: ['.ndjson'], open: (output) => new NdjsonSink(output) },
+];
+
+export const OUTPUT_FORMATS: readonly OutputFormat[] = FORMATS.map(({ format }) => format);
+
+export function openSink(format: OutputFormat, output: ByteOutput): Sink {
+  const entry = FORMATS.find((candidate) => candidate.format === format);
+  if (entry === undefined) throw new MmioError('usage', `no output format is called ${format}`);
+  return entry.open(output);
+}
+
+/**
+ * The format that a path's suffix names; `fallback` for standard output and where there is none.
+ * Throws MmioError `usage` for a suffix that is unknown when there is no fallback.
+ */
+export function formatOfPath(path: string, fallback?: OutputFormat): OutputFormat {
+  const plain = path.replace(/\.gz$/, '');
+  const entry = FORMATS.find(({ suffixes }) => suffixes.some((suffix) => plain.endsWith(suffix)));
+  if (entry !== undefined) return entry.format;
+  if (fallback !== undefined) return fallback;
+  if (path === '-') return 'mmiotrace';
+  const known = FORMATS.flatMap(({ suffixes }) => suffixes).join(', ');
+  throw new MmioError('usage', `what is ${path} to be written as?`, {
+    evidence: 'its suffix names no format',
+    hint: `end it in one of ${known} (.gz may follow), or say --to ${OUTPUT_FORMATS.join('|')}`,
+  });
+}
