@@ -52,7 +52,7 @@ export class Vm {
     await this.qmp.closed;
     const { process } = this;
     while (process !== undefined && isAlive(process.pid, process.startTime)) {
-      await new Promise((resolve) => setTimeout(resolve, ALIVE_POLL_MS));
+      await new Promise((resolve) => setTimeout(resolve, ALIVE_POLL_MS).unref());
     }
     return { exit: undefined };
   }
