@@ -1,0 +1,79 @@
+import { messageOf, MmioError } from '../base/errors.ts';
+import { escapeBytes } from '../base/escape.ts';
+import type { SessionHeader } from '../model/events.ts';
+import type { StreamItem } from '../model/stream.ts';
+import { ColumnDecoder } from './column-decoder.ts';
+import { v1 } from './generated/mmiobridge.ts';
+import type { FrameMessage } from './messages.ts';
+import { messageToEvent, messageToHeader } from './read-messages.ts';
+
+/** What no event comes near. Without it, a frame of nothing but empty lists would fill the memory. */
+export const MAX_EVENT_BYTES = 1 << 20;
+
+const LAST_FIELD = 15;
+const ACCESS_BATCH = 2;
+
+export interface HeaderItem {
+  readonly kind: 'header';
+  readonly header: SessionHeader;
+}
+
+/** Reads the payloads of frames. A batch that it returns is overwritten by the next. */
+export class PayloadDecoder {
+  readonly #columns = new ColumnDecoder();
+
+  /** Throws MmioError `damaged` if the payload is not exactly one field of `Frame` that we know. */
+  decode(payload: Uint8Array): StreamItem | HeaderItem {
+    const field = fieldOf(payload);
+    if (field > LAST_FIELD) {
+      throw new MmioError('damaged', 'a frame of a kind that is not known', {
+        evidence: `field ${field}`,
+        hint: 'a newer program may have written it',
+      });
+    }
+    if (field !== ACCESS_BATCH && payload.length > MAX_EVENT_BYTES) {
+      throw new MmioError('damaged', `an event of ${payload.length} bytes`);
+    }
+    const message = decodeFrame(payload);
+    if (message.accessBatch) return this.#columns.decode(message.accessBatch);
+    if (message.sessionHeader) {
+      return { kind: 'header', header: messageToHeader(message.sessionHeader) };
+    }
+    const event = messageToEvent(message);
+    if (event === undefined) throw notAFrame(payload);
+    return event;
+  }
+}
+
+/** The number of the one length-delimited field that the payload must consist of. */
+function fieldOf(payload: Uint8Array): number {
+  let at = 0;
+  const varint = (): number => {
+    let value = 0;
+    for (let shift = 0; shift < 35 && at < payload.length; shift += 7) {
+      const byte = payload[at++] ?? 0;
+      value += (byte & 0x7f) * 2 ** shift;
+      if (byte < 0x80) return value;
+    }
+    throw notAFrame(payload);
+  };
+  const tag = varint();
+  const length = varint();
+  if (tag % 8 !== 2 || at + length !== payload.length) throw notAFrame(payload);
+  return Math.floor(tag / 8);
+}
+
+function decodeFrame(payload: Uint8Array): FrameMessage {
+  try {
+    return v1.Frame.decode(payload);
+  } catch (error) {
+    const evidence = messageOf(error);
+    throw new MmioError('damaged', 'a frame is not valid protobuf', { evidence, cause: error });
+  }
+}
+
+function notAFrame(payload: Uint8Array): MmioError {
+  return new MmioError('damaged', 'a frame has something other than one message in it', {
+    evidence: escapeBytes(payload.subarray(0, 50), 200),
+  });
+}
