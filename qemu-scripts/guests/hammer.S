@@ -1,0 +1,128 @@
+# A guest without an operating system that hammers one register of a PCI device.
+#
+# It sets BAR0 of the device to 0xe1000000, then writes 0, 1, 2, … to one register and reads another
+# after each write, and leaves QEMU through isa-debug-exit with status 33. As every value is written
+# once, a log of it shows at a glance what is lost, doubled or out of order.
+#
+# QEMU boots it as a multiboot kernel. Its parameters are words of -append, numbers in decimal:
+#   n=500000  pairs of a write and a read; 0 is for ever
+#   d=4       slot of the device on bus 0
+#   w=4 r=4   offsets in BAR0 that are written and read
+#   p=0       turns of an empty loop after each pair, to go slower
+# The defaults suit the "edu" device, whose register 4 keeps any 32-bit value and reads back its
+# complement: both directions show the counter.
+#
+# Built by hammer.sh. Multiboot: https://www.gnu.org/software/grub/manual/multiboot/multiboot.html
+
+        .set    BAR0, 0xe1000000        # above any RAM of a small guest, below the firmware's own
+        .set    EXIT_PORT, 0x501
+        .set    EXIT_VALUE, 16          # QEMU ends with value * 2 + 1
+
+        .text
+        .align  4
+        .long   0x1badb002, 0, -0x1badb002      # multiboot header: magic, flags, checksum
+
+        .globl  _start
+_start:
+        mov     $stack_top, %esp
+        cld
+        mov     16(%ebx), %esi          # multiboot information: the command line
+        testl   $4, (%ebx)
+        jz      configure
+
+# For every '=' the letter before it selects a variable, and the digits after it are its value.
+# The line begins with the path of this file; a later word overrides what that may hold.
+parse:  xor     %edx, %edx              # dl: the character before
+1:      mov     %dl, %dh
+        lodsb
+        mov     %al, %dl
+        test    %al, %al
+        jz      configure
+        cmp     $'=', %al
+        jne     1b
+        xor     %ecx, %ecx
+2:      movzbl  (%esi), %eax
+        sub     $'0', %eax
+        cmp     $9, %eax
+        ja      3f
+        imul    $10, %ecx
+        add     %eax, %ecx
+        inc     %esi
+        jmp     2b
+3:      mov     $letters, %edi
+4:      mov     (%edi), %al
+        test    %al, %al
+        jz      parse
+        cmp     %dh, %al
+        je      5f
+        inc     %edi
+        jmp     4b
+5:      sub     $letters, %edi
+        mov     %ecx, variables(,%edi,4)
+        jmp     parse
+
+# Memory decoding is off while BAR0 moves, so that it is never seen half-set.
+configure:
+        mov     slot, %ebp
+        shl     $11, %ebp
+        or      $0x80000000, %ebp       # configuration address of bus 0, slot, function 0
+        mov     $0x04, %ecx
+        call    select
+        inl     %dx, %eax
+        mov     %eax, %ebx
+        and     $0xfffd, %eax           # not the upper half: status bits are cleared by writing 1
+        outl    %eax, %dx
+        mov     $0x10, %ecx
+        call    select
+        mov     $BAR0, %eax
+        outl    %eax, %dx
+        mov     $0x04, %ecx
+        call    select
+        mov     %ebx, %eax
+        and     $0xffff, %eax
+        or      $2, %eax
+        outl    %eax, %dx
+
+        mov     $BAR0, %esi
+        add     write_offset, %esi
+        mov     $BAR0, %edi
+        add     read_offset, %edi
+        xor     %eax, %eax
+hammer: mov     %eax, (%esi)
+        mov     (%edi), %ebx
+        mov     pause, %ecx
+        jecxz   7f
+6:      dec     %ecx
+        jnz     6b
+7:      inc     %eax
+        cmp     iterations, %eax
+        jne     hammer                  # from 0 it takes 2^32 turns to come round: for ever
+
+        mov     $EXIT_PORT, %dx
+        mov     $EXIT_VALUE, %al
+        outb    %al, %dx
+halt:   cli
+        hlt
+        jmp     halt
+
+# Selects register %ecx of the device; %dx is then the data port.
+select: mov     %ebp, %eax
+        or      %ecx, %eax
+        mov     $0xcf8, %dx
+        outl    %eax, %dx
+        mov     $0xcfc, %dx
+        ret
+
+        .data
+letters: .asciz "ndwrp"                 # in the order of the variables
+        .align  4
+variables:
+iterations:     .long 500000
+slot:           .long 4
+write_offset:   .long 4
+read_offset:    .long 4
+pause:          .long 0
+
+        .bss
+        .space  256
+stack_top:
