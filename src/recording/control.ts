@@ -19,7 +19,8 @@ export function serveControl(
   path: string,
   handle: (request: ControlRequest) => Promise<unknown>,
 ): Promise<Server> {
-  const server = createServer((socket) => serveOne(socket, handle));
+  // A client that has asked ends its side; the answer still has to go back.
+  const server = createServer({ allowHalfOpen: true }, (socket) => serveOne(socket, handle));
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(path, () => {

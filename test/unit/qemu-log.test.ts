@@ -27,6 +27,12 @@ describe('prefixes', () => {
     expect(a).toMatchObject({ timeNs: 0, thread: 0 });
     expect(b).toMatchObject({ timeNs: 913_168_000 });
   });
+  test('ISO time of 11.1 at a full second, where it has no fraction', () => {
+    const items = decode(
+      `${ISO}${VFIO_WRITE}\n2026-11-23T00:14:38Z ${VFIO_READ}\n2026-11-23T00:14:38.000001Z ${VFIO_READ}\n`,
+    );
+    expect(items.map((item) => item['timeNs'])).toEqual([0, 913_168_000, 913_169_000]);
+  });
   test('none', () => {
     expect(one(VFIO_WRITE)).toMatchObject({ kind: 'access', timeNs: null, thread: 0 });
   });
@@ -215,7 +221,7 @@ describe('any bytes at all', () => {
       ),
   );
   const prefix = fc.oneof(
-    fc.constantFrom('', THREAD, ISO, '6104@1795392285.000001:'),
+    fc.constantFrom('', THREAD, ISO, '2026-11-23T00:14:37Z ', '6104@1795392285.000001:'),
     fc.nat(999_999).map((us) => `6103@1795392285.${String(us).padStart(6, '0')}:`),
   );
   const log = fc

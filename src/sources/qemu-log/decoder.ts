@@ -464,7 +464,8 @@ export class QemuLogDecoder {
     const text = this.#bytes.toString('latin1', start, start + 40);
     const { stamp } = splitPrefix(text);
     const dot = text.indexOf('.');
-    if (stamp === undefined || dot < 0 || dot >= 31) {
+    const iso = text.charCodeAt(4) === 0x2d;
+    if (stamp === undefined || dot < 0 || dot >= 31 || (iso && dot !== 19)) {
       this.#stampLength = 0;
       return false;
     }
@@ -474,7 +475,7 @@ export class QemuLogDecoder {
     }
     this.#wholeSecondNs = this.#sessionNs(stamp.sec, this.#startSec);
     this.#stampThread = stamp.thread;
-    this.#stampIso = text.charCodeAt(4) === 0x2d && stamp.thread === 0;
+    this.#stampIso = iso;
     this.#stampLength = dot + 1;
     this.#stampBytes.set(this.#bytes.subarray(start, start + dot + 1));
     return true;

@@ -36,7 +36,8 @@ export type ParsedLine =
 export const TEXT_LINE = '(text)';
 
 const THREAD_PREFIX = /^(\d{1,9})@(\d{1,10})\.(\d{6}):/;
-const ISO_PREFIX = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{6})Z /;
+/** glib leaves the fraction out where it is zero. */
+const ISO_PREFIX = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{6}))?Z /;
 
 /** Takes the prefix off a line. `rest` is undefined where a prefix was begun and is not whole. */
 export function splitPrefix(line: string): {
@@ -63,7 +64,7 @@ export function splitPrefix(line: string): {
         Number(minute),
         Number(second),
       ) / 1000;
-    return { stamp: { thread: 0, sec, usec: Number(usec) }, rest: line.slice(prefix.length) };
+    return { stamp: { thread: 0, sec, usec: Number(usec ?? 0) }, rest: line.slice(prefix.length) };
   }
   return { stamp: undefined, rest: undefined };
 }

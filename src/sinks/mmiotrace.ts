@@ -1,0 +1,172 @@
+import type { AccessBatch } from '../model/access-batch.ts';
+import type { LineEvent, MarkEvent, SessionEvent, SessionHeader } from '../model/events.ts';
+import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
+import { Tables, type TablesSnapshot } from '../model/tables.ts';
+import {
+  asciiOnly,
+  asField,
+  coverageTexts,
+  damageText,
+  endText,
+  lossText,
+  MAX_LINE_BYTES,
+  ours,
+  pcidevLine,
+  pieces,
+  sessionText,
+  singleSpaced,
+} from './mmiotrace-lines.ts';
+import { MmiotraceRows } from './mmiotrace-rows.ts';
+import type { ByteOutput } from './output.ts';
+import { TextTime } from './text-time.ts';
+import { TextWriter } from './text-writer.ts';
+
+export interface MmiotraceOptions {
+  /** Accesses that are left out unless asked for: `config` writes a MARK for each. */
+  readonly marks?: ReadonlySet<'config'>;
+}
+
+/** Line that would be read as an access, or (`#`) as a comment, which this format has not. */
+const MISLEADING = /^(?:[RW#]|UNKNOWN)/;
+const ADDRESS = /^0x[0-9a-f]{1,16}$/;
+const PRINTABLE = /^[\x20-\x7e]+$/;
+
+/**
+ * mmiotrace text, version 20070824, as Linux kernel/trace/trace_mmiotrace.c prints it; what that
+ * has no line for is a MARK that begins with `mmiobridge: ` (docs/formats.md). A recording that was
+ * read from such text comes out as it went in: nothing is added to it.
+ */
+export class MmiotraceSink implements Sink {
+  readonly #writer: TextWriter;
+  readonly #withConfig: boolean;
+  #tables = new Tables();
+  #time = new TextTime(0);
+  #rows: MmiotraceRows;
+  /** The recording is one of the kernel's: leave its spaces alone, and add nothing. */
+  #asItWas = false;
+
+  constructor(output: ByteOutput, options: MmiotraceOptions = {}) {
+    this.#writer = new TextWriter(output);
+    this.#withConfig = options.marks?.has('config') ?? false;
+    this.#rows = this.#newRows();
+  }
+
+  begin(header: SessionHeader): void | Promise<void> {
+    this.#use(header, new Tables());
+    const head = this.#asItWas ? '' : this.#mark(0, sessionText(header));
+    return this.#writer.text(`VERSION 20070824\n${head}`);
+  }
+
+  resume(header: SessionHeader, tables: TablesSnapshot): void {
+    this.#use(header, new Tables(tables));
+  }
+
+  write(item: StreamItem): void | Promise<void> {
+    if (isBatch(item)) {
+      const row = this.#rows.put(item, 0);
+      return row < item.length ? this.#writeRest(item, row) : undefined;
+    }
+    this.#tables.apply(item);
+    this.#rows.apply(item);
+    const lines = this.#lines(item);
+    return lines === '' ? undefined : this.#writer.text(lines);
+  }
+
+  flush(): Promise<number> {
+    return this.#writer.flush();
+  }
+
+  end(): Promise<void> {
+    return this.#writer.close();
+  }
+
+  #use(header: SessionHeader, tables: Tables): void {
+    this.#asItWas = header.source === 'mmiotrace';
+    this.#tables = tables;
+    this.#time = new TextTime(header.textBaseSec);
+    this.#rows = this.#newRows();
+  }
+
+  #newRows(): MmiotraceRows {
+    return new MmiotraceRows(this.#writer, this.#tables, this.#time, this.#withConfig);
+  }
+
+  async #writeRest(batch: AccessBatch, from: number): Promise<void> {
+    for (let row = from; row < batch.length; row = this.#rows.put(batch, row)) {
+      await this.#writer.room();
+    }
+  }
+
+  /** What an event is in mmiotrace text: whole lines, none, or several. */
+  #lines(event: SessionEvent): string {
+    const { timeNs } = event;
+    switch (event.kind) {
+      case 'device':
+        return `${pcidevLine(event.device)}\n`;
+      case 'region':
+        return '';
+      case 'map': {
+        const { mapId, gpa, lengthBytes } = event.mapping;
+        const virt = ADDRESS.test(event.mapping.virt) ? event.mapping.virt : '0x0';
+        const fields = `0x${gpa.toString(16)} ${virt} 0x${lengthBytes.toString(16)} 0x0 0`;
+        return `MAP ${this.#time.text(timeNs)} ${mapId | 0} ${fields}\n`;
+      }
+      case 'unmap':
+        return `UNMAP ${this.#time.text(timeNs)} ${event.mapId | 0} 0x0 0\n`;
+      case 'mark':
+        return this.#userMark(event);
+      case 'loss':
+        return this.#mark(timeNs, lossText(event));
+      case 'interrupt': {
+        const name = this.#deviceName(event.device);
+        return this.#mark(timeNs, ours(`interrupt ${name} ${event.type} ${event.vector}`));
+      }
+      case 'reset':
+        return this.#mark(timeNs, ours(`reset ${this.#deviceName(event.device)}`));
+      case 'vm-state':
+        return this.#mark(timeNs, ours(`vm-state ${asField(event.state)}`));
+      case 'coverage':
+        if (this.#asItWas) return '';
+        return coverageTexts(event.statement)
+          .map((text) => this.#mark(timeNs, text))
+          .join('');
+      case 'damage': {
+        const { segment, offset } = event.position;
+        const place = segment === 0 ? `byte ${offset}` : `segment ${segment} byte ${offset}`;
+        return this.#mark(timeNs, damageText(place, event.reason, event.evidence));
+      }
+      case 'line':
+        return this.#line(event);
+      case 'end':
+        return this.#asItWas ? '' : this.#mark(timeNs, endText(event));
+    }
+  }
+
+  #deviceName(id: number): string {
+    return asField(this.#tables.deviceName(id));
+  }
+
+  /** One MARK, or as many as the text needs. */
+  #mark(timeNs: number, text: string): string {
+    return this.#marks(timeNs, singleSpaced(asciiOnly(text)) || '-', false);
+  }
+
+  #userMark(event: MarkEvent): string {
+    if (!this.#asItWas) return this.#mark(event.timeNs, event.text);
+    return this.#marks(event.timeNs, asciiOnly(event.text), true);
+  }
+
+  #marks(timeNs: number, text: string, exact: boolean): string {
+    const head = `MARK ${this.#time.text(timeNs)} `;
+    return pieces(text, MAX_LINE_BYTES - 1 - head.length, exact)
+      .map((piece) => `${head}${piece}\n`)
+      .join('');
+  }
+
+  #line(event: LineEvent): string {
+    const text = event.text.trimEnd();
+    if (text === '') return '';
+    const harmless = PRINTABLE.test(text) && text.length < MAX_LINE_BYTES && !MISLEADING.test(text);
+    return harmless ? `${text}\n` : this.#mark(event.timeNs, text);
+  }
+}
