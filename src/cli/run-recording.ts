@@ -11,6 +11,8 @@ export interface RunOptions {
   /** QEMU has the terminal: keys are not ours. */
   readonly qemuHasTerminal: boolean;
   readonly busiest: number;
+  /** Ends by itself after so long. */
+  readonly seconds: number | undefined;
 }
 
 /** Returns the exit status. Throws what the recording failed with. */
@@ -37,6 +39,7 @@ export async function runRecording(started: Started, options: RunOptions): Promi
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, interrupt);
   terminal.start();
+  const timer = options.seconds === undefined ? undefined : setTimeout(end, options.seconds * 1000);
   const startMs = performance.now();
   let result: RecordingEnd;
   try {
@@ -45,6 +48,7 @@ export async function runRecording(started: Started, options: RunOptions): Promi
     throw await abandon(started, error);
   } finally {
     terminal.stop();
+    clearTimeout(timer);
     for (const signal of signals) process.off(signal, interrupt);
   }
   if (dir.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });

@@ -1,6 +1,6 @@
 /** What a recording was, as a person wants to see it. */
 import type { CoverageStatement } from '../model/coverage.ts';
-import { guestAddress, type Device } from '../model/device.ts';
+import { ROM_SLOT, guestAddress, type Device } from '../model/device.ts';
 import type { Counters } from '../model/events.ts';
 import type { Statistics } from '../recording/statistics.ts';
 import { bytes, count, duration, hex } from './print.ts';
@@ -38,22 +38,22 @@ function describe(device: Device, { tables, regionReads, regionWrites }: Statist
   const ids = [device.vendorId, device.deviceId].map((id) => id.toString(16).padStart(4, '0'));
   const host = device.hostAddress === '' ? '' : `, on the host ${device.hostAddress}`;
   const type = device.type === '' ? '' : `${device.type}, `;
+  const trafficOf = (region: number) =>
+    `${count(regionReads[region] ?? 0)} reads, ${count(regionWrites[region] ?? 0)} writes`;
   const lines = [
     `device    ${device.name}: ${type}${ids.join(':')} at ${guestAddress(device)}${host}`,
   ];
-  for (const region of tables.regions) {
-    if (region?.device !== device.id) continue;
-    const bar = device.bars[region.bar];
-    const where =
-      bar === undefined || bar.start === 0
-        ? 'address not known'
-        : `at ${hex(bar.start)}, ${bytes(bar.sizeBytes)}`;
-    const space = bar !== undefined && (bar.flags & 1) === 1 ? 'I/O ports' : 'memory';
-    const reads = count(regionReads[region.id] ?? 0);
-    const writes = count(regionWrites[region.id] ?? 0);
-    const place = region.kind === 'config' ? 'configuration space' : `${space} ${where}`;
-    lines.push(`  ${region.name.padEnd(7)} ${place}: ${reads} reads, ${writes} writes`);
+  for (const [slot, bar] of device.bars.entries()) {
+    const region = tables.regions.find((it) => it?.device === device.id && it.bar === slot);
+    if (region === undefined && (bar.sizeBytes === 0 || slot === ROM_SLOT)) continue;
+    const space = (bar.flags & 1) === 1 ? 'I/O ports' : 'memory';
+    const where = bar.start === 0 ? 'address not known' : `at ${hex(bar.start)}`;
+    const name = slot === ROM_SLOT ? 'ROM' : `BAR${slot}`;
+    const traffic = region === undefined ? 'no access' : trafficOf(region.id);
+    lines.push(`  ${name.padEnd(7)} ${space} ${where}, ${bytes(bar.sizeBytes)}: ${traffic}`);
   }
+  const config = tables.regions.find((it) => it?.device === device.id && it.kind === 'config');
+  if (config !== undefined) lines.push(`  config  configuration space: ${trafficOf(config.id)}`);
   return lines;
 }
 

@@ -275,7 +275,7 @@ describe('any bytes at all', () => {
     const kinds: string[] = [];
     const drain = () => {
       for (let item; (item = decoder.next()) !== undefined;) {
-        kinds.push('kind' in item ? `${item.kind}` : `${item.length} accesses`);
+        kinds.push('kind' in item ? item.kind : `${item.length} accesses`);
       }
     };
     for (let i = 0; i < 200; i++) {

@@ -4,7 +4,7 @@ import { formatDryRun } from '../../machine/dry-run.ts';
 import { planRecording, recordAttach, recordLaunch } from '../../recording/record.ts';
 import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, parseSize } from '../parse.ts';
+import { gather, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
 import { runRecording } from '../run-recording.ts';
 
@@ -61,6 +61,7 @@ export function recordCommand(): AnyCommand {
         .choices(['pause', 'drop'])
         .default('pause' as const),
     )
+    .option('--for <seconds>', 'end the recording by itself after this time', parseSeconds)
     .option('--busiest <n>', 'how many registers the summary lists', Number, 10)
     .addHelpText('after', HELP);
   command.action(async (argv, options) => {
@@ -94,6 +95,7 @@ export function recordCommand(): AnyCommand {
     process.exitCode = await runRecording(started, {
       qemuHasTerminal: started.child?.usesStdio === true,
       busiest: options.busiest,
+      seconds: options.for,
     });
   });
   return command as unknown as AnyCommand;

@@ -19,7 +19,11 @@ export function resumeCommand(): AnyCommand {
       onUserLog: (bytes) => void process.stderr.write(bytes),
     });
     say(`going on with ${session}`);
-    process.exitCode = await runRecording(started, { qemuHasTerminal: false, busiest: 10 });
+    process.exitCode = await runRecording(started, {
+      qemuHasTerminal: false,
+      busiest: 10,
+      seconds: undefined,
+    });
   });
   return command as unknown as AnyCommand;
 }
