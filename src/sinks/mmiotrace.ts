@@ -28,6 +28,8 @@ export interface MmiotraceOptions {
 
 /** Line that would be read as an access, or (`#`) as a comment, which this format has not. */
 const MISLEADING = /^(?:[RW#]|UNKNOWN)/;
+/** Low flag bit of a BAR that is I/O ports. */
+const IO_BAR = 1;
 const ADDRESS = /^0x[0-9a-f]{1,16}$/;
 const PRINTABLE = /^[\x20-\x7e]+$/;
 
@@ -101,17 +103,22 @@ export class MmiotraceSink implements Sink {
   #lines(event: SessionEvent): string {
     const { timeNs } = event;
     switch (event.kind) {
-      case 'device':
-        return `${pcidevLine(event.device)}\n`;
+      case 'device': {
+        // Before firmware has given it an address there is nothing that R and W could refer to.
+        const placed = event.device.bars.some((bar) => bar.start !== 0);
+        return placed || this.#asItWas ? `${pcidevLine(event.device)}\n` : '';
+      }
       case 'region':
         return '';
       case 'map': {
+        if (this.#isPorts(event.mapping.region)) return '';
         const { mapId, gpa, lengthBytes } = event.mapping;
         const virt = ADDRESS.test(event.mapping.virt) ? event.mapping.virt : '0x0';
         const fields = `0x${gpa.toString(16)} ${virt} 0x${lengthBytes.toString(16)} 0x0 0`;
         return `MAP ${this.#time.text(timeNs)} ${mapId | 0} ${fields}\n`;
       }
       case 'unmap':
+        if (this.#isPorts(this.#tables.mappings.get(event.mapId)?.region)) return '';
         return `UNMAP ${this.#time.text(timeNs)} ${event.mapId | 0} 0x0 0\n`;
       case 'mark':
         return this.#userMark(event);
@@ -142,13 +149,20 @@ export class MmiotraceSink implements Sink {
     }
   }
 
+  /** I/O ports are not mapped, and mmiotrace has no word for them. */
+  #isPorts(regionId: number | undefined): boolean {
+    const region = this.#tables.regions[regionId ?? -1];
+    const flags = this.#tables.devices[region?.device ?? -1]?.bars[region?.bar ?? -1]?.flags ?? 0;
+    return !this.#asItWas && (flags & IO_BAR) !== 0;
+  }
+
   #deviceName(id: number): string {
     return asField(this.#tables.deviceName(id));
   }
 
   /** One MARK, or as many as the text needs. */
   #mark(timeNs: number, text: string): string {
-    return this.#marks(timeNs, singleSpaced(asciiOnly(text)) || '-', false);
+    return this.#marks(timeNs, asciiOnly(singleSpaced(text)) || '-', false);
   }
 
   #userMark(event: MarkEvent): string {
