@@ -39,9 +39,9 @@ export function asciiOnly(text: string): string {
   return text.replace(/[^\x20-\x7e]/gu, '?');
 }
 
-/** For what we write ourselves: fields parted by one space, none at the ends. */
+/** For what we write ourselves: words parted by one space, none at the ends. */
 export function singleSpaced(text: string): string {
-  return text.replaceAll(/ {2,}/g, ' ').trim();
+  return text.replaceAll(/\s+/g, ' ').trim();
 }
 
 /** A name as one field of a MARK. */

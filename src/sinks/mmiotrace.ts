@@ -153,7 +153,8 @@ export class MmiotraceSink implements Sink {
   #isPorts(regionId: number | undefined): boolean {
     const region = this.#tables.regions[regionId ?? -1];
     const flags = this.#tables.devices[region?.device ?? -1]?.bars[region?.bar ?? -1]?.flags ?? 0;
-    return !this.#asItWas && (flags & IO_BAR) !== 0;
+    // In the ROM's slot the same bit means that it is enabled.
+    return !this.#asItWas && region?.kind === 'bar' && (flags & IO_BAR) !== 0;
   }
 
   #deviceName(id: number): string {

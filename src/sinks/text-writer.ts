@@ -54,7 +54,8 @@ export class TextWriter {
   /** Everything is with the output, and flushed there. Resolves to the output's length. */
   async flush(): Promise<number> {
     if (!this.#behind && this.at > 0) this.#handOver();
-    await Promise.all(this.#inFlight);
+    await this.#inFlight[0];
+    await this.#inFlight[1];
     if (this.#failure !== undefined) throw this.#failure.error;
     this.#caughtUp();
     return this.#output.flush();
