@@ -143,7 +143,7 @@ const regionRead = matching(REGION_READ, ([name = '', region, offset = '', w = '
 );
 const memoryRegion = (write: boolean) =>
   matching(MEMORY_REGION, ([cpu, pointer = '', address = '', value = '', width = '', name = '']) =>
-    access(write, { kind: 'memory-region', pointer, name }, address, value, width, Number(cpu)),
+    access(write, { kind: 'memory-region', pointer, name }, address, value, width, Number(cpu) + 0),
   );
 const mapping = (added: boolean) =>
   matching(MAPPING, ([type = '', bus = '', slot = '', fn, bar, gpaText = '', sizeText = '']) => {
