@@ -24,7 +24,10 @@ fi
 if [ ! -f dist/cli/main.js ] ||
   [ -n "$(find src tsconfig.json tsconfig.build.json -newer dist/cli/main.js | head -n 1)" ]; then
   say 'building dist'
+  # Built beside and put in place at the end: what runs from dist meanwhile is not disturbed.
+  rm -rf dist.new
+  node_modules/.bin/tsc -p tsconfig.build.json --outDir dist.new
+  chmod +x dist.new/cli/main.js
   rm -rf dist
-  node_modules/.bin/tsc -p tsconfig.build.json
-  chmod +x dist/cli/main.js
+  mv dist.new dist
 fi

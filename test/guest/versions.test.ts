@@ -1,0 +1,60 @@
+import { describe, expect, test } from 'vitest';
+import { accessesOf } from '../support/access-lines.ts';
+import { Workplace } from '../support/cli.ts';
+import { HAMMER_GPA, demoGuest, hammerGuest } from '../support/guests.ts';
+import { qemuVersions } from '../support/qemu.ts';
+
+interface Line {
+  readonly type: string;
+  readonly t: number;
+  readonly op?: string;
+  readonly cpu?: number | null;
+}
+
+describe.each(qemuVersions())('QEMU $version', ({ version, path }) => {
+  test("the demo guest: iPXE's e1000 probes and transmits", async () => {
+    await using place = new Workplace();
+    const outputs = ['-o', 'demo.mmiotrace', '-o', 'demo.ndjson'];
+    const args = ['record', '--for', '8', '--device', 'dut', ...outputs, '--', ...demoGuest(path)];
+    const { status, stderr } = await place.cli(args);
+    expect(status, stderr).toBe(0);
+    const text = place.text('demo.mmiotrace');
+    expect(text.split('\n')[1]).toContain(`QEMU ${version}`);
+    const pcidev = /^PCIDEV 0010 8086100e \S+ ([0-9a-f]+) /m.exec(text);
+    expect(pcidev, text.slice(0, 500)).not.toBeNull();
+    expect(text).toMatch(new RegExp(`^MAP \\S+ 1 0x${pcidev?.[1] ?? ''} 0x0 0x20000 0x0 0$`, 'm'));
+    expect(text).toMatch(/mmiobridge: coverage end dut BAR0 0x0\+0x20000 trapped/);
+    // Transmitting: the tail of the transmit ring is written.
+    const tail = parseInt(pcidev?.[1] ?? '', 16) + 0x3818;
+    expect(text).toMatch(new RegExp(`^W 4 \\S+ 1 0x${tail.toString(16)} `, 'm'));
+
+    const lines = place
+      .text('demo.ndjson')
+      .split('\n')
+      .filter((line) => line.includes('"type":"access"'))
+      .map((line): Line => JSON.parse(line) as Line);
+    expect(lines.filter((line) => line.op === 'W').length).toBeGreaterThan(20);
+    expect(new Set(lines.map((line) => line.cpu))).toEqual(new Set([0]));
+    const backwards = lines.filter((line, i) => line.t < (lines[i - 1]?.t ?? 0));
+    expect(backwards).toEqual([]);
+    expect(lines.at(-1)?.t).toBeLessThan(20e9);
+  });
+
+  test('a guest that counts: every value once each way, in order', async () => {
+    await using place = new Workplace();
+    const pairs = 100_000;
+    const guest = await hammerGuest({ iterations: pairs, qemu: path });
+    const { status, stderr } = await place.cli([
+      ...['record', '--device', 'dut', '-o', 'hammer.mmiotrace', '--'],
+      ...guest,
+    ]);
+    expect(status, stderr).toBe(0);
+    const address = `0x${(HAMMER_GPA + 4).toString(16)}`;
+    const expected: string[] = [];
+    for (let i = 0; i < pairs; i++) {
+      expected.push(`W 4 ${address} 0x${i.toString(16)}`);
+      expected.push(`R 4 ${address} 0x${(~i >>> 0).toString(16)}`);
+    }
+    expect(accessesOf(place.text('hammer.mmiotrace'))).toEqual(expected);
+  });
+});
