@@ -20,6 +20,8 @@ busybox-static userland of the Linux test guest
 cpio packs its files
 kmod finds the modules that the Linux test guest has to load
 tmux a terminal for the tests of what a person sees on theirs
+zsh a shell whose completion the tests try
+fish another one
 '
 # No -t archive of its own: the lines above decide, the machine's sources say from where.
 # Recommended packages of QEMU are graphical front ends, which no one needs here.

@@ -1,11 +1,8 @@
 /** Completion scripts for shells, made from the commands themselves, so that they cannot be stale. */
-import type { Command, Option } from 'commander';
+import type { Argument, Command, Option } from 'commander';
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
-
-/** Prints the ids of running recordings, one a line, without starting Node. */
-const SESSIONS = 'ls -1 "${MMIOBRIDGE_RUN:-/dev/shm/mmiobridge-$(id -u)}" 2>/dev/null';
 
 export const COMPLETIONS: Readonly<Record<Shell, (program: Command) => string>> = {
   bash,
@@ -13,152 +10,230 @@ export const COMPLETIONS: Readonly<Record<Shell, (program: Command) => string>> 
   fish,
 };
 
+/** What a shell can offer for an argument, or for the value of an option. */
+type Offer = readonly string[] | 'sessions' | 'folders' | 'files' | 'command line' | 'nothing';
+
+function offerForOption({ argChoices, long }: Option): Offer {
+  if (argChoices !== undefined) return argChoices;
+  if (long === '--session') return 'sessions';
+  if (long === '--spool') return 'folders';
+  return ['--output', '--qmp'].includes(long ?? '') ? 'files' : 'nothing';
+}
+
+function offerForArgument(argument: Argument | undefined): Offer {
+  if (argument?.argChoices !== undefined) return argument.argChoices;
+  switch (argument?.name()) {
+    case 'session':
+      return 'sessions';
+    case 'input':
+      return 'files';
+    case 'qemu':
+      return 'command line';
+    default:
+      return 'nothing';
+  }
+}
+
+const argumentOf = (command: Command) => offerForArgument(command.registeredArguments[0]);
+
 function flagsOf(command: Command): string[] {
-  return command.options.flatMap(({ short, long }) => [short, long]).filter((f) => f !== undefined);
+  const flags = command.options.flatMap(({ short, long }) => [short, long]);
+  return [...flags.filter((flag) => flag !== undefined), '--help'];
 }
 
-/** What may follow an option, as far as a shell can tell. */
-function valueKind(option: Option): 'choices' | 'session' | 'folder' | 'file' | 'other' {
-  if (option.argChoices !== undefined) return 'choices';
-  if (option.long === '--session') return 'session';
-  if (option.long === '--spool') return 'folder';
-  return ['--output', '--qmp'].includes(option.long ?? '') ? 'file' : 'other';
-}
-
-function takesSession(command: Command): boolean {
-  return command.registeredArguments[0]?.name() === 'session';
+/** In bash each offer is a command that fills COMPREPLY. */
+function bashOffer(offer: Offer): string {
+  switch (offer) {
+    case 'sessions':
+      return '_mmiobridge_reply -W "$(ls "${MMIOBRIDGE_RUN:-/dev/shm/mmiobridge-$UID}" 2>/dev/null)"';
+    case 'folders':
+      return '_mmiobridge_files -d';
+    case 'files':
+      return '_mmiobridge_files -f';
+    case 'command line':
+    case 'nothing':
+      return ':';
+    default:
+      return `_mmiobridge_reply -W '${offer.join(' ')}'`;
+  }
 }
 
 function bash(program: Command): string {
-  const names = program.commands.map((command) => command.name());
   const cases = program.commands.map((command) => {
     const values = command.options
       .filter((option) => option.required)
       .map((option) => {
         const flags = [option.short, option.long].filter(Boolean).join('|');
-        const kind = valueKind(option);
-        const reply =
-          kind === 'choices'
-            ? `COMPREPLY=($(compgen -W '${option.argChoices?.join(' ') ?? ''}' -- "$cur"))`
-            : kind === 'session'
-              ? `COMPREPLY=($(compgen -W "$(${SESSIONS})" -- "$cur"))`
-              : kind === 'folder'
-                ? 'COMPREPLY=($(compgen -d -- "$cur"))'
-                : kind === 'file'
-                  ? 'COMPREPLY=($(compgen -f -- "$cur"))'
-                  : 'COMPREPLY=()';
-        return `        ${flags}) ${reply}; return ;;`;
+        return `        ${flags}) ${bashOffer(offerForOption(option))}; return ;;`;
       });
-    const choices = command.registeredArguments[0]?.argChoices;
-    const words = choices
-      ? `COMPREPLY=($(compgen -W '${choices.join(' ')}' -- "$cur"))`
-      : takesSession(command)
-        ? `COMPREPLY=($(compgen -W "$(${SESSIONS})" -- "$cur"))`
-        : 'COMPREPLY=($(compgen -f -- "$cur"))';
     return [
       `    ${command.name()})`,
-      ...(values.length > 0 ? ['      case "$prev" in', ...values, '      esac'] : []),
-      `      if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W '${[...flagsOf(command), '--help'].join(' ')}' -- "$cur"))`,
-      `      else ${words}; fi ;;`,
+      ...(values.length > 0 ? ['      case $prev in', ...values, '      esac'] : []),
+      `      if [[ $cur == -* ]]; then _mmiobridge_reply -W '${flagsOf(command).join(' ')}'`,
+      `      else ${bashOffer(argumentOf(command))}; fi ;;`,
     ].join('\n');
   });
+  const words = [...program.commands.map((command) => command.name()), 'help'];
   return `# bash completion for mmiobridge
+_mmiobridge_reply() { mapfile -t COMPREPLY < <(compgen "$@" -- "$cur"); }
+_mmiobridge_files() {
+  compopt -o filenames 2>/dev/null
+  _mmiobridge_reply "$@"
+}
 _mmiobridge() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
-  if (( COMP_CWORD == 1 )); then
-    COMPREPLY=($(compgen -W '${[...names, 'help', ...flagsOf(program), '--help'].join(' ')}' -- "$cur"))
-    return
-  fi
-  case "\${COMP_WORDS[1]}" in
+  COMPREPLY=()
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} name= at
+  # --option=value comes as three words.
+  [[ $cur != = ]] || cur=
+  [[ $prev != = ]] || prev=\${COMP_WORDS[COMP_CWORD-2]}
+  for (( at = 1; at < COMP_CWORD; at++ )); do
+    if [[ $name == record && \${COMP_WORDS[at]} == -- ]]; then
+      if (( at == COMP_CWORD - 1 )); then _mmiobridge_reply -c; else _mmiobridge_files -f; fi
+      return
+    fi
+    [[ -n $name || \${COMP_WORDS[at]} == -* ]] || name=\${COMP_WORDS[at]}
+  done
+  case $name in
+    '') _mmiobridge_reply -W '${[...words, ...flagsOf(program)].join(' ')}' ;;
+    help) _mmiobridge_reply -W '${words.join(' ')}' ;;
 ${cases.join('\n')}
   esac
 }
-complete -o filenames -F _mmiobridge mmiobridge
+complete -F _mmiobridge mmiobridge
 `;
 }
 
+/** What _arguments takes for syntax, and what ends the quotes, becomes a space. */
 const zshText = (text: string) => text.replaceAll(/[[\]:'\\]/g, ' ');
+
+/** In zsh each offer is a message and an action of _arguments. */
+function zshOffer(offer: Offer): string {
+  switch (offer) {
+    case 'sessions':
+      return ':session:_mmiobridge_sessions';
+    case 'folders':
+      return ':folder:_files -/';
+    case 'files':
+      return ':file:_files';
+    case 'command line':
+    case 'nothing':
+      return ':value: ';
+    default:
+      return `:value:(${offer.join(' ')})`;
+  }
+}
+
+function zshOption(option: Option): string {
+  const { short, long = '' } = option;
+  const value = option.required ? zshOffer(offerForOption(option)) : '';
+  const text = `[${zshText(option.description)}]${value}'`;
+  return short === undefined ? `'*${long}${text}` : `'*'{${short},${long}}'${text}`;
+}
 
 function zsh(program: Command): string {
   const list = program.commands.map(
     (command) => `    '${command.name()}:${zshText(command.summary())}'`,
   );
   const cases = program.commands.map((command) => {
-    const options = command.options.map((option) => {
-      const flags =
-        option.short === undefined ? (option.long ?? '') : `{${option.short},${option.long ?? ''}}`;
-      const kind = valueKind(option);
-      const value = !option.required
-        ? ''
-        : kind === 'choices'
-          ? `:value:(${option.argChoices?.join(' ') ?? ''})`
-          : kind === 'session'
-            ? `:session:($(${SESSIONS}))`
-            : kind === 'folder'
-              ? ':folder:_files -/'
-              : kind === 'file'
-                ? ':file:_files'
-                : ':value: ';
-      const text = `[${zshText(option.description)}]${value}'`;
-      return option.short === undefined ? `'*${flags}${text}` : `'*'${flags}'${text}`;
-    });
-    const choices = command.registeredArguments[0]?.argChoices;
-    const rest = choices
-      ? `'*:shell:(${choices.join(' ')})'`
-      : takesSession(command)
-        ? `'*:session:($(${SESSIONS}))'`
-        : "'*:file:_files'";
-    return `    ${command.name()}) _arguments ${[...options, rest].join(' ')} ;;`;
+    const offer = argumentOf(command);
+    const rest = ['command line', 'nothing'].includes(String(offer))
+      ? []
+      : [`'*${zshOffer(offer)}'`];
+    const words = [...command.options.map(zshOption), `'--help[show help]'`, ...rest];
+    return `    ${command.name()}) _arguments ${words.join(' ')} ;;`;
   });
   return `#compdef mmiobridge
+_mmiobridge_sessions() {
+  local -a sessions=(\${MMIOBRIDGE_RUN:-/dev/shm/mmiobridge-$UID}/*(N/:t))
+  compadd -a sessions
+}
 _mmiobridge() {
   local -a commands=(
 ${list.join('\n')}
   )
+  # Options of mmiobridge itself may come before the command.
+  while (( CURRENT > 2 )) && [[ $words[2] == -* ]]; do
+    shift words
+    (( CURRENT-- ))
+  done
   if (( CURRENT == 2 )); then
-    _describe command commands
+    if [[ $words[2] == -* ]]; then compadd -- ${flagsOf(program).join(' ')}
+    else _describe command commands; fi
     return
   fi
   local name=$words[2]
   shift words
   (( CURRENT-- ))
+  # Behind -- begins QEMU's command line, which has a completion of its own.
+  local -i at=$words[(ie)--]
+  if [[ $name == record ]] && (( at < CURRENT )); then
+    shift $at words
+    (( CURRENT -= at ))
+    _normal
+    return
+  fi
   case $name in
 ${cases.join('\n')}
   esac
 }
-compdef _mmiobridge mmiobridge
+# A file in $fpath is run as the function itself; a script that is sourced is not.
+if [[ $funcstack[1] == _mmiobridge ]]; then _mmiobridge "$@"
+else compdef _mmiobridge mmiobridge; fi
 `;
 }
 
 const fishText = (text: string) => text.replaceAll('\\', '\\\\').replaceAll("'", "\\'");
 
+/** In fish each offer is options of complete; files are on unless -f or -x switches them off. */
+function fishOffer(offer: Offer): string {
+  switch (offer) {
+    case 'sessions':
+      return " -x -a '(__mmiobridge_sessions)'";
+    case 'folders':
+      return " -x -a '(__fish_complete_directories)'";
+    case 'files':
+      return ' -r -F';
+    case 'command line':
+      return ' -F';
+    case 'nothing':
+      return ' -x';
+    default:
+      return ` -x -a '${offer.join(' ')}'`;
+  }
+}
+
+function fishOption(when: string, option: Option): string {
+  const short = option.short === undefined ? '' : ` -s ${option.short.slice(1)}`;
+  const value = option.required ? fishOffer(offerForOption(option)) : '';
+  return `complete -c mmiobridge ${when}${short} -l ${option.long?.slice(2) ?? ''}${value} -d '${fishText(option.description)}'`;
+}
+
 function fish(program: Command): string {
-  const lines = ['# fish completion for mmiobridge', 'complete -c mmiobridge -f'];
+  const lines = [
+    '# fish completion for mmiobridge',
+    'function __mmiobridge_sessions',
+    '    set -l dir /dev/shm/mmiobridge-(id -u)',
+    '    set -q MMIOBRIDGE_RUN; and set dir $MMIOBRIDGE_RUN',
+    '    ls $dir 2>/dev/null',
+    'end',
+    'complete -c mmiobridge -f',
+    "complete -c mmiobridge -l help -d 'show help'",
+    ...program.options.map((option) => fishOption('-n __fish_use_subcommand', option)),
+  ];
   for (const command of program.commands) {
     const name = command.name();
+    const when = `-n '__fish_seen_subcommand_from ${name}'`;
+    const offer = argumentOf(command);
     lines.push(
       `complete -c mmiobridge -n __fish_use_subcommand -a ${name} -d '${fishText(command.summary())}'`,
+      ...command.options.map((option) => fishOption(when, option)),
+      ...(offer === 'nothing' ? [] : [`complete -c mmiobridge ${when}${fishArgument(offer)}`]),
     );
-    const when = `-n '__fish_seen_subcommand_from ${name}'`;
-    for (const option of command.options) {
-      const short = option.short === undefined ? '' : ` -s ${option.short.slice(1)}`;
-      const kind = valueKind(option);
-      const value = !option.required
-        ? ''
-        : kind === 'choices'
-          ? ` -x -a '${option.argChoices?.join(' ') ?? ''}'`
-          : kind === 'session'
-            ? ` -x -a '(ls -1 /dev/shm/mmiobridge-(id -u) 2>/dev/null)'`
-            : kind === 'file' || kind === 'folder'
-              ? ' -r -F'
-              : ' -x';
-      lines.push(
-        `complete -c mmiobridge ${when}${short} -l ${option.long?.slice(2) ?? ''}${value} -d '${fishText(option.description)}'`,
-      );
-    }
-    const choices = command.registeredArguments[0]?.argChoices;
-    if (choices) lines.push(`complete -c mmiobridge ${when} -a '${choices.join(' ')}'`);
-    else lines.push(`complete -c mmiobridge ${when} -F`);
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** Without an option before it, -r and -x would have nothing to belong to. */
+function fishArgument(offer: Offer): string {
+  return fishOffer(offer).replace(/ -[xr](?= |$)/, '');
 }

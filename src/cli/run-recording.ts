@@ -1,6 +1,8 @@
 /** Runs a recording that has begun to its end: terminal, signals, summary, exit status. */
+import { rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { MmioError } from '../base/errors.ts';
+import { MmioError, messageOf } from '../base/errors.ts';
+import { isAlive } from '../machine/proc.ts';
 import type { RecordingEnd } from '../recording/recorder.ts';
 import type { Started } from '../recording/record.ts';
 import { EXIT, say } from './print.ts';
@@ -19,42 +21,48 @@ export interface RunOptions {
 export async function runRecording(started: Started, options: RunOptions): Promise<number> {
   const { live, child, info, dir } = started;
   let interrupted = false;
-  const end = () => void live.end().catch((error: unknown) => say(String(error)));
+  const end = () => void live.end().catch((error: unknown) => say(messageOf(error)));
   const interrupt = () => {
     if (interrupted) {
-      // Twice means now. What is in the outputs stays; a QEMU of ours goes with us.
-      child?.killNow();
       terminal.stop();
-      say(child === undefined ? `stopped at once: mmiobridge resume ${info.id} goes on` : 'killed');
+      killNow(started);
       process.exit(EXIT.interrupted);
     }
     interrupted = true;
     say('ending the recording (Ctrl-C again kills)');
     end();
   };
+  // A terminal that is closed may say so twice: the kernel does, and the shell.
+  const hangUp = () => {
+    if (!interrupted) interrupt();
+  };
   const terminal = new Terminal(
     { status: () => live.status(), mark: (text) => live.mark(text), quit: end, interrupt },
     !options.qemuHasTerminal,
   );
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.on(signal, interrupt);
+  const handlers = { SIGINT: interrupt, SIGTERM: interrupt, SIGHUP: hangUp } as const;
+  for (const [signal, handler] of Object.entries(handlers)) process.on(signal, handler);
+  // With the terminal gone nobody reads what we say, and the recording goes on to its clean end.
+  process.stderr.on('error', () => undefined);
   terminal.start();
   const timer = options.seconds === undefined ? undefined : setTimeout(end, options.seconds * 1000);
-  const startMs = performance.now();
   let result: RecordingEnd;
+  let seconds: number;
   try {
     result = await live.run();
+    // Also what was before a resume.
+    seconds = (await live.status()).elapsedSeconds;
   } catch (error) {
     throw await abandon(started, error);
   } finally {
     terminal.stop();
     clearTimeout(timer);
-    for (const signal of signals) process.off(signal, interrupt);
+    for (const [signal, handler] of Object.entries(handlers)) process.off(signal, handler);
   }
   if (dir.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });
   const words = (await child?.lastWords()) ?? '';
   await dir.remove();
-  report(started, result, options, (performance.now() - startMs) / 1000);
+  report(started, result, options, seconds);
   const died = result.vm?.exit?.signal ?? undefined;
   if (words !== '') say(`QEMU said\n  ${words.replaceAll('\n', '\n  ')}`);
   if (died !== undefined && !interrupted) {
@@ -77,6 +85,19 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
   if (!end.complete) say('mmiobridge: the recording is INCOMPLETE: see loss and coverage above');
 }
 
+/** Twice means now. What is in the outputs stays; a QEMU of ours, and what it left, goes with us. */
+function killNow({ child, info, dir }: Started): void {
+  if (!info.launched) {
+    say(`stopped at once: mmiobridge resume ${info.id} goes on`);
+    return;
+  }
+  const { qemu } = info;
+  child?.killNow();
+  if (qemu !== undefined && isAlive(qemu.pid, qemu.startTime)) process.kill(qemu.pid, 'SIGKILL');
+  for (const path of [info.spoolDir, dir.path]) rmSync(path, { recursive: true, force: true });
+  say('killed: the outputs end where they were');
+}
+
 /** The recording failed. Where it can go on later, the guest waits; else a QEMU of ours is ended. */
 async function abandon({ live, child, info, dir }: Started, cause: unknown): Promise<unknown> {
   if (!live.canResume) {
@@ -84,6 +105,8 @@ async function abandon({ live, child, info, dir }: Started, cause: unknown): Pro
     await dir.remove();
     return cause;
   }
+  // QEMU is our child, and would keep us here until it ends.
+  setImmediate(() => process.exit());
   if (!(cause instanceof MmioError)) return cause;
   return new MmioError(cause.code, cause.message, {
     evidence: cause.evidence,

@@ -8,7 +8,7 @@ interface Rule {
 const RULES: readonly Rule[] = [
   {
     words: /group \d+ is not viable/,
-    hint: 'every device of its IOMMU group must be bound to vfio-pci (or to no driver): mmiobridge doctor lists them',
+    hint: 'every device of its IOMMU group must be bound to vfio-pci (or to no driver): ls /sys/bus/pci/devices/ADDR/iommu_group/devices lists them',
   },
   {
     words:
@@ -30,7 +30,7 @@ const RULES: readonly Rule[] = [
   {
     words:
       /vfio[^\n]*(no iommu_group found|failed to get group|failed to open \/dev\/vfio\/\d+: No such file)/,
-    hint: 'the device has no IOMMU group, or is not bound to vfio-pci: enable the IOMMU (intel_iommu=on), then mmiobridge bind ADDR',
+    hint: 'the device has no IOMMU group (enable the IOMMU: intel_iommu=on), or is not bound to vfio-pci: echo vfio-pci >/sys/bus/pci/devices/ADDR/driver_override, echo ADDR to its driver/unbind, then to /sys/bus/pci/drivers_probe',
   },
   {
     words: /vfio[^\n]*(Cannot allocate memory|VFIO_MAP_DMA)/,

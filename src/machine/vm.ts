@@ -1,7 +1,8 @@
 /** A running QEMU, however we came by it: its log, its trace events, its guest, and its end. */
-import type { QmpClient } from '../qmp/client.ts';
+import { MmioError } from '../base/errors.ts';
+import { QmpClient } from '../qmp/client.ts';
 import { redirectLog } from './log-control.ts';
-import { isAlive, openFilesOf } from './proc.ts';
+import { isAlive, openFilesOf, processOfThread } from './proc.ts';
 import type { QemuExit, QemuProcess } from './process.ts';
 import { setTraceEvents } from './trace-control.ts';
 
@@ -16,28 +17,41 @@ export interface VmProcess {
 }
 
 const ALIVE_POLL_MS = 100;
+/** A QEMU that ends closes its monitor first: only what lives on for longer has lost it. */
+const LOST_AFTER_MS = 1000;
+/** How long the answer of one attempt to connect again stands. */
+const REGAIN_EVERY_MS = 500;
+const REGAIN_LIMIT_MS = 2000;
 /** A QEMU that does not answer QMP for longer gets a signal instead. */
 const QUIT_GRACE_MS = 3000;
 
 export class Vm {
-  readonly qmp: QmpClient;
   /** undefined where QEMU runs out of our sight (another host or PID namespace). */
   readonly process: VmProcess | undefined;
   /** Settles once; never rejects. */
   readonly ended: Promise<VmEnd>;
   readonly #child: QemuProcess | undefined;
   readonly #traceEvents: readonly string[];
+  readonly #address: string;
+  readonly #onProblem: (message: string) => void;
+  #qmp: QmpClient;
+  #regaining: Promise<QmpClient> | undefined;
 
   /** @param traceEvents the events and patterns that the recording needs */
   constructor(
     qmp: QmpClient,
     options: {
+      /** Where `qmp` was connected to: should it be lost, it is connected there again. */
+      readonly address: string;
       readonly process: VmProcess | undefined;
       readonly child?: QemuProcess;
       readonly traceEvents: readonly string[];
+      readonly onProblem: (message: string) => void;
     },
   ) {
-    this.qmp = qmp;
+    this.#qmp = qmp;
+    this.#address = options.address;
+    this.#onProblem = options.onProblem;
     this.process = options.process;
     this.#child = options.child;
     this.#traceEvents = options.traceEvents;
@@ -47,36 +61,93 @@ export class Vm {
         : options.child.exited.then((exit): VmEnd => ({ exit }));
   }
 
+  /** The connection as it is now; it may be lost. */
+  get qmp(): QmpClient {
+    return this.#qmp;
+  }
+
+  /**
+   * The connection; made anew if it was lost while QEMU lives on. Throws MmioError as
+   * `QmpClient.connect`, `refused` if another QEMU answers there.
+   */
+  connected(): Promise<QmpClient> {
+    if (this.#qmp.state === 'ready') return Promise.resolve(this.#qmp);
+    this.#regaining ??= this.#regain().finally(() => {
+      setTimeout(() => (this.#regaining = undefined), REGAIN_EVERY_MS).unref();
+    });
+    return this.#regaining;
+  }
+
+  async #regain(): Promise<QmpClient> {
+    const qmp = await QmpClient.connect(this.#address, { connectTimeoutMs: REGAIN_LIMIT_MS });
+    try {
+      await this.#requireSame(qmp);
+    } catch (error) {
+      await qmp.close();
+      throw error;
+    }
+    this.#qmp = qmp;
+    this.#onProblem('the QMP connection is back');
+    return qmp;
+  }
+
+  async #requireSame(qmp: QmpClient): Promise<void> {
+    if (this.process === undefined) return;
+    const [cpu] = await qmp.execute<readonly { 'thread-id': number }[]>('query-cpus-fast');
+    const pid = cpu === undefined ? undefined : processOfThread(cpu['thread-id'])?.pid;
+    if (pid === this.process.pid) return;
+    throw new MmioError('refused', 'another QEMU answers at the QMP socket', {
+      evidence: `${this.#address}: process ${pid ?? 'unknown'}, not ${this.process.pid}`,
+      hint: 'give the QEMU that is recorded its socket back',
+    });
+  }
+
   /** Not our child: over when its process is gone, or, where we cannot see it, when QMP closes. */
   async #watch(): Promise<VmEnd> {
-    await this.qmp.closed;
+    const failure = await this.#qmp.closed;
     const { process } = this;
+    const lostAtMs = performance.now();
+    let told = failure === undefined;
     while (process !== undefined && isAlive(process.pid, process.startTime)) {
+      if (!told && performance.now() - lostAtMs > LOST_AFTER_MS) {
+        told = true;
+        this.#onProblem(
+          `the QMP connection was lost, and QEMU (process ${process.pid}) lives on: what it logs is recorded, and ${this.#address} is tried again when it is needed`,
+        );
+      }
       await new Promise((resolve) => setTimeout(resolve, ALIVE_POLL_MS).unref());
     }
     return { exit: undefined };
   }
 
   /** Has QEMU log into a new segment. Throws MmioError `refused` with QEMU's words. */
-  logInto(path: string): Promise<void> {
-    return redirectLog(this.qmp, path);
+  async logInto(path: string): Promise<void> {
+    await redirectLog(await this.connected(), path);
   }
 
-  trace(on: boolean): Promise<void> {
-    return setTraceEvents(this.qmp, this.#traceEvents, on);
+  async trace(on: boolean): Promise<void> {
+    await setTraceEvents(await this.connected(), this.#traceEvents, on);
   }
 
   async pause(): Promise<void> {
-    await this.qmp.execute('stop');
+    await (await this.connected()).execute('stop');
   }
 
   async resume(): Promise<void> {
-    await this.qmp.execute('cont');
+    await (await this.connected()).execute('cont');
   }
 
   async isRunning(): Promise<boolean> {
-    const status = await this.qmp.execute<{ readonly running?: boolean }>('query-status');
+    const qmp = await this.connected();
+    const status = await qmp.execute<{ readonly running?: boolean }>('query-status');
     return status.running === true;
+  }
+
+  /** Whether its process is there; as long as QMP is, where we cannot see it. */
+  get isAlive(): boolean {
+    const { process } = this;
+    if (process === undefined) return this.#qmp.state === 'ready';
+    return isAlive(process.pid, process.startTime);
   }
 
   /** Whether QEMU has this file open; undefined where we may not look. */

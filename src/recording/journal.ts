@@ -3,7 +3,8 @@
  * the spool at which it happened. Written down at once, so that a recorder that is killed loses
  * none: with the spool it determines the recording completely.
  */
-import { appendFileSync, readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, truncateSync } from 'node:fs';
+import { systemCodeOf } from '../base/errors.ts';
 import type { SourcePosition } from '../model/access-batch.ts';
 import type { LossEvent, MarkEvent, VmStateEvent } from '../model/events.ts';
 
@@ -22,20 +23,33 @@ export class Journal {
   #pending: JournalEntry[] = [];
   /** Entries taken so far, over the whole life of the recording. */
   #taken: number;
+  /** Length of the file: whole lines, always. */
+  #bytes = 0;
 
   /** @param taken how many entries are in the outputs already, after a resume */
   constructor(path: string, taken?: number) {
     this.#path = path;
     this.#taken = taken ?? 0;
-    if (taken !== undefined) this.#pending = readEntries(path).slice(taken);
+    if (taken === undefined) return;
+    const lines = wholeLines(path);
+    this.#bytes = Buffer.byteLength(lines);
+    this.#pending = parseEntries(lines).slice(taken);
   }
 
   get taken(): number {
     return this.#taken;
   }
 
+  /** Throws what the system says if it cannot be written down; then it has not happened. */
   add(entry: JournalEntry): void {
-    appendFileSync(this.#path, `${JSON.stringify(entry)}\n`, { mode: 0o600 });
+    const line = `${JSON.stringify(entry)}\n`;
+    try {
+      appendFileSync(this.#path, line, { mode: 0o600 });
+    } catch (error) {
+      cutTo(this.#path, this.#bytes);
+      throw error;
+    }
+    this.#bytes += Buffer.byteLength(line);
     // Places come from asking the system, and two askers may overtake each other.
     const last = this.#pending.at(-1);
     const at = last !== undefined && isBefore(entry.at, last.at) ? last.at : entry.at;
@@ -57,15 +71,30 @@ export class Journal {
   }
 }
 
-function readEntries(path: string): JournalEntry[] {
+/** What was written down whole; half a line at the end, of a recorder that was killed, is cut off. */
+function wholeLines(path: string): string {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
-  } catch {
-    return [];
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return '';
+    throw error;
   }
   const whole = text.slice(0, text.lastIndexOf('\n') + 1);
-  return whole
+  if (whole.length < text.length) cutTo(path, Buffer.byteLength(whole));
+  return whole;
+}
+
+function cutTo(path: string, bytes: number): void {
+  try {
+    truncateSync(path, bytes);
+  } catch (error) {
+    if (systemCodeOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+function parseEntries(lines: string): JournalEntry[] {
+  return lines
     .split('\n')
     .filter((line) => line !== '')
     .map((line): JournalEntry => JSON.parse(line) as JournalEntry);

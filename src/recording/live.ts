@@ -3,7 +3,7 @@
  * through which `mark`, `status` and `stop` reach it.
  */
 import type { Server } from 'node:net';
-import type { Vm } from '../machine/vm.ts';
+import { messageOf } from '../base/errors.ts';
 import type { Counters } from '../model/events.ts';
 import type { QmpEvent } from '../qmp/client.ts';
 import { serveControl, type ControlRequest } from './control.ts';
@@ -73,6 +73,7 @@ export class LiveRecording {
         overflow: info.overflow,
         limitBytes: info.spoolLimitBytes,
         pausedFlag: parts.dir.pausedFlag,
+        droppingFlag: parts.dir.droppingFlag,
         alreadyPaused: options.pausedByUs,
         nowNs: () => this.#recorder.nowNs(),
         onProblem: options.notice,
@@ -80,14 +81,20 @@ export class LiveRecording {
     }
   }
 
-  /** Begins; resolves when marks and status are answered and events are listened for. */
+  /**
+   * Begins; resolves when the recording can be gone on with, marks and status are answered and
+   * events are listened for.
+   */
   async start(): Promise<void> {
     const { parts } = this.#options;
+    await this.#recorder.begin();
     this.#server = await serveControl(parts.dir.controlSocket, (request) => this.#answer(request));
     if (parts.vm !== undefined) {
       const { vm } = parts;
-      this.#unsubscribe = vm.qmp.onEvent((event) => void this.#onEvent(vm, event));
-      this.#guard?.start();
+      this.#unsubscribe = vm.qmp.onEvent((event) => {
+        this.#onEvent(event).catch((error: unknown) => this.#options.notice(messageOf(error)));
+      });
+      await this.#guard?.start();
     }
   }
 
@@ -114,8 +121,11 @@ export class LiveRecording {
     const { parts } = this.#options;
     await this.#guard?.stop();
     if (!this.canResume || parts.vm === undefined || parts.vm.qmp.state === 'closed') return;
+    const { vm } = parts;
+    // A guest that somebody else has paused is not ours to let go again.
+    if (!(await vm.isRunning().catch(() => false))) return;
     await parts.dir.setPaused();
-    await parts.vm.pause().catch(() => undefined);
+    await vm.pause().catch(() => undefined);
   }
 
   /** A file can be gone on with; standard output cannot. */
@@ -131,8 +141,11 @@ export class LiveRecording {
 
   async #end(): Promise<void> {
     await this.#guard?.stop();
-    await this.#options.detach();
-    this.#recorder.sourceEnded();
+    try {
+      await this.#options.detach();
+    } finally {
+      this.#recorder.sourceEnded();
+    }
   }
 
   /** An output is stuck, or (`undefined`) goes on. */
@@ -152,9 +165,9 @@ export class LiveRecording {
     return { timeNs };
   }
 
-  async #onEvent(vm: Vm, event: QmpEvent): Promise<void> {
+  async #onEvent(event: QmpEvent): Promise<void> {
     const state = VM_STATES[event.name];
-    if (state === undefined || vm !== this.#options.parts.vm) return;
+    if (state === undefined) return;
     const { spool, journal, header } = this.#options.parts;
     const timeNs = (event.timestampUs - header.startSec * 1e6) * 1000 - header.startNs;
     const at = await spool.end();

@@ -1,3 +1,4 @@
+import { MmioError } from '../base/errors.ts';
 import type { SessionHeader } from '../model/events.ts';
 import type { Sink, StreamItem } from '../model/stream.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
@@ -26,16 +27,24 @@ export class OutputSet {
     this.#sinks = sinks;
   }
 
-  /** `-` is standard output; `.gz` compresses. Throws MmioError `usage` or `io`. */
+  /**
+   * `-` is standard output; `.gz` compresses. Throws MmioError `usage` or `io`; then no file has
+   * been made or changed.
+   */
   static async open(paths: readonly string[], options: OutputOptions = {}): Promise<OutputSet> {
     const formats = paths.map((path) => formatOfPath(path, options.format));
-    const outputs: ByteOutput[] = [];
-    const sinks: Sink[] = [];
-    for (const [index, path] of paths.entries()) {
-      const output = await openOutput(path, options, options.resumeAt?.[index]);
-      outputs.push(output);
-      sinks.push(openSink(formats[index] ?? 'mmiotrace', output));
+    const twice = paths.find((path, index) => paths.indexOf(path) !== index);
+    if (twice !== undefined) {
+      throw new MmioError('usage', 'two outputs cannot go to one file', { evidence: twice });
     }
+    const files = await claimFiles(paths, options);
+    for (const file of files) await file?.cut();
+    const outputs = paths.map((path, index): ByteOutput => {
+      const file = files[index];
+      if (file === undefined) return new StreamOutput(process.stdout);
+      return path.endsWith('.gz') ? new GzipOutput(file) : file;
+    });
+    const sinks = outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output));
     return new OutputSet(paths, outputs, sinks);
   }
 
@@ -71,16 +80,32 @@ export class OutputSet {
   }
 }
 
-async function openOutput(
-  path: string,
+/** One for each path, or `undefined` for standard output; all, or none. */
+async function claimFiles(
+  paths: readonly string[],
   options: OutputOptions,
-  resumeAt: number | undefined,
-): Promise<ByteOutput> {
-  if (path === '-') return new StreamOutput(process.stdout);
-  const file = await FileOutput.open(path, {
-    ...(options.onStall && { onStall: options.onStall }),
-    ...(options.signal && { signal: options.signal }),
-    ...(resumeAt !== undefined && { resumeAt }),
-  });
-  return path.endsWith('.gz') ? new GzipOutput(file) : file;
+): Promise<(FileOutput | undefined)[]> {
+  const files: (FileOutput | undefined)[] = [];
+  const stalled = new Map<string, string>();
+  try {
+    for (const [index, path] of paths.entries()) {
+      const resumeAt = options.resumeAt?.[index];
+      const onStall = (reason: string | undefined) => {
+        if (reason === undefined) stalled.delete(path);
+        else stalled.set(path, reason);
+        // Another one may still be stuck.
+        options.onStall?.(reason ?? [...stalled.values()][0]);
+      };
+      const claim = {
+        ...(options.onStall && { onStall }),
+        ...(options.signal && { signal: options.signal }),
+        ...(resumeAt !== undefined && { resumeAt }),
+      };
+      files.push(path === '-' ? undefined : await FileOutput.claim(path, claim));
+    }
+    return files;
+  } catch (error) {
+    for (const file of files) await file?.giveBack();
+    throw error;
+  }
 }

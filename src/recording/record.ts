@@ -1,14 +1,16 @@
 /** Begins recordings: of a QEMU that we start, of one that runs, and of one that was interrupted. */
-import { chown, readFile } from 'node:fs/promises';
-import { join, resolve as resolvePath } from 'node:path';
+import { createReadStream } from 'node:fs';
+import { access, chmod, chown, mkdir, readFile, realpath, rm } from 'node:fs/promises';
+import { dirname, join, resolve as resolvePath } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MmioError } from '../base/errors.ts';
+import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 import { TOOL } from '../base/version.ts';
 import { planLaunch, type LaunchPlan } from '../machine/argv.ts';
 import { scanArgv } from '../machine/argv-scan.ts';
 import { valuesOf, type UserLog } from '../machine/argv-user.ts';
+import { LogAppender, appendablePath } from '../machine/log-append.ts';
 import { redirectLog, restoreLog } from '../machine/log-control.ts';
-import { logTargetOf } from '../machine/log-target.ts';
+import { logTargetOf, type LogTarget } from '../machine/log-target.ts';
 import { cmdlineOf, isAlive, openFilesOf, processOfThread } from '../machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../machine/process.ts';
 import { readTraceState, restoreTraceState, setTraceEvents } from '../machine/trace-control.ts';
@@ -26,6 +28,7 @@ import {
   SessionDir,
   ourselves,
   processRef,
+  runDir,
   type Checkpoint,
   type SessionInfo,
 } from './session-dir.ts';
@@ -63,6 +66,10 @@ export interface Started {
 const DEFAULT_SPOOL_LIMIT = 2 ** 30;
 const CONNECT_RETRY_MS = 20;
 const CONNECT_LIMIT_MS = 15_000;
+/** How often a QEMU that does not answer is asked again to let go of the recording. */
+const DETACH_RETRY_MS = 500;
+/** For how long QEMU is waited for to close a file that it has left. */
+const CLOSE_LIMIT_MS = 2000;
 
 /** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
 export function planRecording(
@@ -88,9 +95,10 @@ export async function recordLaunch(
   planRecording(argv, options);
   const dir = await SessionDir.create();
   let child: QemuProcess | undefined;
+  let spool: Spool | undefined;
   try {
     const plan = planRecording(argv, options, dir);
-    const spool = await createSpool(dir, options, await uidOf(plan.runAs));
+    spool = await createSpool(dir, options, await uidOf(plan.runAs));
     const start = wallClock();
     child = await launchQemu(plan, { stderrFile: dir.qemuStderr });
     const qmp = await child.orExit(connectPatiently(dir.qmpSocket));
@@ -98,7 +106,9 @@ export async function recordLaunch(
       word === '-trace' && i >= argv.length ? [plan.argv[i + 1] ?? ''] : [],
     );
     const qemu = processRef(child.pid);
-    const vm = new Vm(qmp, { process: qemu, child, traceEvents });
+    const address = dir.qmpSocket;
+    const onProblem = options.notice;
+    const vm = new Vm(qmp, { address, process: qemu, child, traceEvents, onProblem });
     const header: SessionHeader = {
       ...headerBase(start, qmp),
       clock: 'qemu',
@@ -110,23 +120,25 @@ export async function recordLaunch(
       vm,
       header,
       options,
-      userLog: plan.userLog,
+      userLog: userLogOf(plan, child.pid),
       child,
-      info: { qemu, launched: true, qmpAddress: dir.qmpSocket, traceEvents, restore: undefined },
+      info: { qemu, launched: true, qmpAddress: address, traceEvents, restore: undefined },
     });
     if (!plan.startPaused) await vm.resume();
     return started;
   } catch (error) {
     await child?.terminate(1000);
-    await dir.remove();
+    await removeAll(dir, spool);
     throw error;
   }
 }
 
 /** Attaches to a QEMU that runs, by its QMP socket. Throws MmioError; QEMU is then as it was. */
 export async function recordAttach(address: string, options: RecordOptions): Promise<Started> {
+  for (const path of options.outputs) await requireFolder(path);
   const qmp = await QmpClient.connect(address);
   let dir: SessionDir | undefined;
+  let spool: Spool | undefined;
   const undo: (() => Promise<unknown>)[] = [];
   try {
     const vcpus = await readVcpus(qmp);
@@ -139,51 +151,81 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
     const traceEvents = eventsForDevices(selecting.devices.selected);
 
     dir = await SessionDir.create();
-    const spool = await createSpool(dir, options, owner?.uid);
+    spool = await createSpool(dir, options, owner?.uid);
     const before = await readTraceState(qmp, ['*']);
-    const log = owner === undefined ? undefined : logTargetOf(argv, owner.pid);
+    const log: LogTarget = owner === undefined ? { kind: 'none' } : logTargetOf(argv, owner.pid);
     const qemu = owner === undefined ? undefined : processRef(owner.pid);
-    const vm = new Vm(qmp, { process: qemu, traceEvents });
+    const onProblem = options.notice;
+    const vm = new Vm(qmp, { address, process: qemu, traceEvents, onProblem });
     const ours = await readTraceState(qmp, traceEvents);
     const restore = {
       events: [...ours.keys()].map((name) => [name, before.get(name) ?? false] as const),
-      log: log ?? ({ kind: 'none' } as const),
+      log,
     };
     const header: SessionHeader = {
       ...headerBase(wallClock(), qmp),
       clock: stampsMessages(argv) ? 'qemu' : 'poll',
       argv,
     };
-    await redirectLog(qmp, spool.currentPath);
+    const prelude = spool.currentPath;
+    await redirectLog(qmp, prelude);
     undo.push(() => restoreLog(qmp, restore.log));
     undo.unshift(() => restoreTraceState(qmp, new Map(restore.events)));
-    const theirs = [...before].filter(([, on]) => on).map(([name]) => name);
-    const userLog: UserLog | undefined =
-      theirs.length === 0
-        ? undefined
-        : {
-            path: log?.kind === 'file' ? log.path : undefined,
-            patterns: theirs,
-            logItems: false,
-          };
-    const started = await begin({
+    // One event goes on after the other: the recording begins where all are, with a new segment.
+    await setTraceEvents(qmp, traceEvents, true);
+    await redirectLog(qmp, spool.nextPath);
+    spool = await Spool.reopen(spool.dir, { segment: 2, offset: 0 });
+    await whenClosed(vm, prelude);
+    // Whatever else QEMU logs (-d, or `log` and `trace-event` of its monitor) is somebody's.
+    const userLog: UserLog = {
+      path: owner === undefined ? undefined : appendablePath(log, owner.pid),
+      patterns: [...before].filter(([, on]) => on).map(([name]) => name),
+      logItems: true,
+    };
+    return await begin({
       dir,
       spool,
       vm,
       header,
       options,
       userLog,
+      prelude,
       child: undefined,
       info: { qemu, launched: false, qmpAddress: address, traceEvents, restore },
     });
-    await setTraceEvents(qmp, traceEvents, true);
-    return started;
   } catch (error) {
     for (const step of undo) await step().catch(() => undefined);
     await qmp.close();
-    await dir?.remove();
+    await removeAll(dir, spool);
     throw error;
   }
+}
+
+/** A mistyped path is told before QEMU is touched. */
+async function requireFolder(output: string): Promise<void> {
+  if (output === '-') return;
+  try {
+    await access(dirname(resolvePath(output)));
+  } catch (error) {
+    throw new MmioError('io', `cannot write ${output}`, {
+      evidence: messageOf(error),
+      hint: 'name a file in a folder that exists and that you may write to',
+      cause: error,
+    });
+  }
+}
+
+async function removeAll(dir: SessionDir | undefined, spool: Spool | undefined): Promise<void> {
+  await spool?.close();
+  if (spool !== undefined) await rm(spool.dir, { recursive: true, force: true });
+  await dir?.remove();
+}
+
+/** Where a QEMU of ours would have logged, and what of it is the user's. */
+function userLogOf(plan: LaunchPlan, pid: number): UserLog | undefined {
+  const { userLog } = plan;
+  if (userLog?.path === undefined) return userLog;
+  return { ...userLog, path: resolvePath(userLog.path.replace('%d', String(pid))) };
 }
 
 interface Beginning {
@@ -193,6 +235,8 @@ interface Beginning {
   readonly header: SessionHeader;
   readonly options: RecordOptions;
   readonly userLog: UserLog | undefined;
+  /** What was logged before the recording began: only what of it is the user's counts. */
+  readonly prelude?: string;
   readonly child: QemuProcess | undefined;
   readonly info: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore'>;
 }
@@ -223,6 +267,7 @@ interface Assembly {
   readonly vm: Vm | undefined;
   readonly info: SessionInfo;
   readonly options: Pick<RecordOptions, 'notice' | 'onUserLog'>;
+  readonly prelude?: string;
   readonly child: QemuProcess | undefined;
   readonly checkpoint: Checkpoint | undefined;
 }
@@ -231,18 +276,11 @@ interface Assembly {
 async function assemble(assembly: Assembly): Promise<Started> {
   const { dir, spool, vm, info, options, checkpoint } = assembly;
   const { header } = info;
-  const userLog =
-    info.userLog === undefined
-      ? undefined
-      : await UserLogWriter.open(info.userLog, options.onUserLog, checkpoint?.userLogBytes);
+  const userLog = await openUserLog(info, options, checkpoint);
+  if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
   const decoder = new QemuLogDecoder({
     start: { sec: header.startSec, ns: header.startNs },
-    ...(userLog && {
-      onOtherLine: (line: Uint8Array) => userLog.line(line),
-      ...(info.userLog?.patterns.length && {
-        alsoOther: (name: string) => userLog.wantsAlso(name),
-      }),
-    }),
+    ...passingOn(info, userLog),
   });
   const session = new Session(info.selection, decoder.targets, checkpoint?.session);
   const statistics = new Statistics(new Tables(checkpoint?.tables));
@@ -251,7 +289,7 @@ async function assemble(assembly: Assembly): Promise<Started> {
     await learnDevices(vm.qmp, session.devices);
     requireSelected(session.devices, info.selection);
   }
-  const position = checkpoint?.position ?? { segment: 1, offset: 0 };
+  const position = checkpoint?.position ?? spool.position;
   decoder.beginSegment(position.segment, position.offset);
   decoder.damagedLines = checkpoint?.damagedLines ?? 0;
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
@@ -271,7 +309,7 @@ async function assemble(assembly: Assembly): Promise<Started> {
     info,
     notice: options.notice,
     pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
-    detach: () => detach(vm, info, options.notice),
+    detach: () => detach(vm, info, options.notice, userLog),
     parts: {
       dir,
       header,
@@ -285,34 +323,148 @@ async function assemble(assembly: Assembly): Promise<Started> {
       userLog,
       coverage: checkpoint?.coverage ?? [],
       refreshDevices: async () => {
-        if (vm !== undefined) await learnDevices(vm.qmp, session.devices);
+        if (vm !== undefined) await learnIfThere(vm, session);
       },
-      lookAtMemory: async () => (vm === undefined ? [] : lookAtMemory(vm.qmp, session.devices)),
+      lookAtMemory: async () =>
+        vm === undefined ? [] : lookAtMemory(await vm.connected(), session.devices),
     },
   });
   await live.start();
   return { live, statistics, info, dir, child: assembly.child, session };
 }
 
-/** Takes a recording off its QEMU: ours is ended, another's is put back as it was. */
-async function detach(vm: Vm | undefined, info: SessionInfo, notice: Notice): Promise<void> {
+/**
+ * Of a QEMU of ours the log is the user's file from its beginning. Another's log goes on growing:
+ * what it would have written meanwhile is put to its end, after a resume perhaps a second's twice.
+ */
+async function openUserLog(
+  info: SessionInfo,
+  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
+  checkpoint: Checkpoint | undefined,
+): Promise<UserLogWriter | undefined> {
+  const { userLog } = info;
+  if (userLog === undefined) return undefined;
+  if (info.launched || userLog.path === undefined) {
+    return UserLogWriter.open(userLog, options.onUserLog, checkpoint?.userLogBytes);
+  }
+  const { notice: onProblem, onUserLog: otherwise } = options;
+  const appender = new LogAppender(userLog.path, { otherwise, onProblem });
+  return UserLogWriter.open({ ...userLog, path: undefined }, (bytes) => appender.write(bytes));
+}
+
+/** A VM that ends, or whose QMP is lost, has nothing to say; what it logged is still read. */
+async function learnIfThere(vm: Vm, session: Session): Promise<void> {
+  try {
+    await learnDevices(await vm.connected(), session.devices);
+  } catch (error) {
+    if (vm.isAlive && vm.qmp.state === 'ready') throw error;
+  }
+}
+
+/**
+ * Takes a recording off its QEMU: ours is ended, another's is put back as it was. Without QMP
+ * nothing can keep QEMU from logging into the spool, so that the recording goes on until it answers.
+ */
+async function detach(
+  vm: Vm | undefined,
+  info: SessionInfo,
+  notice: Notice,
+  userLog: UserLogWriter | undefined,
+): Promise<void> {
   if (vm === undefined) return;
   if (info.launched) {
     await vm.quit();
     return;
   }
-  if (info.restore === undefined) return;
-  await restoreTraceState(vm.qmp, new Map(info.restore.events));
-  const restored = await restoreLog(vm.qmp, info.restore.log);
-  if (restored.note !== undefined) notice(restored.note);
-  // A vCPU may be in the middle of a line: the file is closed when none is.
+  const { restore } = info;
+  if (restore === undefined) return;
+  const afters: string[] = [];
+  for (let told = false; vm.isAlive; told = true) {
+    try {
+      // One event goes off after the other: the recording ends where all are still on.
+      const after = join(info.spoolDir, `after-${afters.length + 1}`);
+      afters.push(after);
+      await vm.logInto(after);
+      await putBack(vm, restore, notice);
+      break;
+    } catch (error) {
+      const mayAnswer = error instanceof MmioError && error.code === 'timeout';
+      if (vm.qmp.state === 'ready' && !mayAnswer) {
+        notice(`QEMU is not quite as it was: ${wordsOf(error)}`);
+        break;
+      }
+      if (!told && vm.isAlive) {
+        notice(
+          `QEMU cannot be told to end the recording, which goes on until it can: ${wordsOf(error)}`,
+        );
+      }
+      await Promise.race([sleep(DETACH_RETRY_MS), vm.ended]);
+    }
+  }
+  await whenClosed(vm, info.spoolDir);
+  for (const after of afters) await passOn(after, info, userLog);
+}
+
+/** A vCPU may be in the middle of a line: QEMU closes a file (or all below a folder) when none is. */
+async function whenClosed(vm: Vm, path: string): Promise<void> {
   const { process } = vm;
-  const deadline = Date.now() + 2000;
-  const isOurs = (path: string) => path.startsWith(info.spoolDir);
+  const deadline = Date.now() + CLOSE_LIMIT_MS;
+  const isIt = (open: string) => open === path || open.startsWith(`${path}/`);
   while (process !== undefined && Date.now() < deadline) {
-    if (openFilesOf(process.pid)?.some(isOurs) !== true) break;
+    if (openFilesOf(process.pid)?.some(isIt) !== true) break;
     await sleep(5);
   }
+}
+
+/** What a decoder has to do with lines that are the user's. */
+function passingOn(info: SessionInfo, userLog: UserLogWriter | undefined) {
+  if (userLog === undefined) return {};
+  const wants = (info.userLog?.patterns.length ?? 0) > 0;
+  return {
+    onOtherLine: (line: Uint8Array) => userLog.line(line),
+    ...(wants && { alsoOther: (name: string) => userLog.wantsAlso(name) }),
+  };
+}
+
+/** Gives the user what is theirs of a file of QEMU's log that is no part of the recording. */
+async function passOn(
+  path: string,
+  info: SessionInfo,
+  userLog: UserLogWriter | undefined,
+): Promise<void> {
+  if (userLog === undefined) return;
+  const decoder = new QemuLogDecoder(passingOn(info, userLog));
+  const skip = () => {
+    while (decoder.next() !== undefined);
+  };
+  try {
+    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      decoder.feed(chunk);
+      skip();
+    }
+  } catch (error) {
+    // QEMU did not get as far as making it.
+    if (systemCodeOf(error) !== 'ENOENT') throw error;
+  }
+  decoder.finish();
+  skip();
+  await userLog.flush();
+}
+
+async function putBack(
+  vm: Vm,
+  { events, log }: NonNullable<SessionInfo['restore']>,
+  notice: Notice,
+): Promise<void> {
+  const qmp = await vm.connected();
+  await restoreTraceState(qmp, new Map(events));
+  const restored = await restoreLog(qmp, log);
+  if (restored.note !== undefined) notice(restored.note);
+}
+
+function wordsOf(error: unknown): string {
+  const evidence = error instanceof MmioError ? error.evidence : undefined;
+  return evidence === undefined ? messageOf(error) : `${messageOf(error)} (${evidence})`;
 }
 
 /**
@@ -343,8 +495,12 @@ export async function resumeRecording(
   const vm = await reconnect(info, options.notice);
   await dir.removeControlSocket();
   const started = await assemble({ dir, spool, vm, info, options, child: undefined, checkpoint });
-  // It may have died while it dropped.
+  // It may have died while it dropped, or while it took itself off QEMU.
   await vm?.trace(true);
+  if (vm?.holdsOpen(spool.currentPath) === false) {
+    await vm.logInto(spool.nextPath);
+    spool.advanceWriter();
+  }
   return started;
 }
 
@@ -355,7 +511,8 @@ async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefi
     return undefined;
   }
   const qmp = await QmpClient.connect(info.qmpAddress);
-  return new Vm(qmp, { process: qemu, traceEvents: info.traceEvents });
+  const { qmpAddress: address, traceEvents } = info;
+  return new Vm(qmp, { address, process: qemu, traceEvents, onProblem: notice });
 }
 
 async function createSpool(
@@ -364,10 +521,17 @@ async function createSpool(
   uid: number | undefined,
 ): Promise<Spool> {
   const path = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
-  const spool = await Spool.create(path);
+  await mkdir(dirname(path), { recursive: true });
+  await mkdir(path, { recursive: true, mode: 0o700 });
   const us = process.getuid?.() ?? 0;
-  if (uid !== undefined && uid !== us && us === 0) await chown(path, uid, -1);
-  return spool;
+  if (uid !== undefined && uid !== us && us === 0) {
+    await chown(path, uid, -1);
+    // QEMU has to get there, whatever our umask says; what lies beside it has modes of its own.
+    if (options.spoolDir === undefined)
+      for (const way of [runDir(), dir.path]) await chmod(way, 0o711);
+  }
+  // As /proc names it, where we look whether QEMU has closed a segment.
+  return Spool.create(await realpath(path));
 }
 
 /** User id of a name, for QEMU's -runas; undefined where there is none to look up. */

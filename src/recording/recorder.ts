@@ -21,6 +21,8 @@ import type { Statistics } from './statistics.ts';
 import type { UserLogWriter } from './user-log.ts';
 
 const POLL_MS = 10;
+/** A read that brings this much says that we are behind: the next follows at once. */
+const BEHIND_BYTES = 512 * 1024;
 const CHECKPOINT_MS = 1000;
 /** How long QEMU is given to close a segment, where we cannot see whether it has. */
 const CLOSE_GRACE_MS = 500;
@@ -60,6 +62,8 @@ export class Recorder {
   #vmEnd: VmEnd | undefined;
   /** Nothing more will be written to the spool. */
   #sourceEnded: boolean;
+  /** A segment has been read to its end: the next checkpoint makes room for another. */
+  #checkpointDue = false;
   /** The checkpoint that is being made safe. */
   #saving: Promise<void> | undefined;
   #lastCheckpointMs = 0;
@@ -69,6 +73,8 @@ export class Recorder {
     this.#parts = parts;
     this.#coverage = parts.coverage;
     this.#sourceEnded = parts.vm === undefined;
+    // A recording that is gone on with has said it behind its first MAP: no checkpoint is between.
+    this.#headStated = parts.session.snapshot().nextMapId > 1;
     void parts.vm?.ended.then((end) => {
       this.#vmEnd = end;
       this.#sourceEnded = true;
@@ -88,21 +94,33 @@ export class Recorder {
     return this.#parts.session.lastTimeNs;
   }
 
+  /** Makes the beginning safe: a recorder that is killed from here on can be gone on with. */
+  async begin(): Promise<void> {
+    await this.#checkpoint();
+    await this.#saving;
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
   /** Runs until the source has ended and all that it wrote is in the outputs. */
   async run(): Promise<RecordingEnd> {
     const { spool, journal, decoder } = this.#parts;
-    await this.#checkpoint();
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure.error;
       const ended = this.#sourceEnded;
-      const any = await this.#readOnce();
+      const bytesRead = await this.#readOnce();
       for (let entry; (entry = journal.take(spool.position)) !== undefined;) {
         this.#parts.session.note(entry.event);
         await this.#drainSession();
       }
       if (this.#mapSeen && !this.#headStated) await this.#stateHead();
-      if (performance.now() - this.#lastCheckpointMs > CHECKPOINT_MS) await this.#checkpoint();
-      if (any) continue;
+      const late = performance.now() - this.#lastCheckpointMs > CHECKPOINT_MS;
+      if (late || this.#checkpointDue) await this.#checkpoint();
+      if (bytesRead > 0) {
+        // Reading what a busy guest has logged meanwhile would be thousands of reads of a few lines
+        // each, all paid for with the processor that the guest needs.
+        if (bytesRead < BEHIND_BYTES && !ended && !spool.behind) await sleep(POLL_MS);
+        continue;
+      }
       if (spool.behind) await this.#leaveSegment();
       else if (ended && journal.nextAt === undefined) break;
       else await sleep(POLL_MS);
@@ -112,15 +130,15 @@ export class Recorder {
     return this.#end();
   }
 
-  /** Reads and processes what is there, up to the next journal entry; false if there was nothing. */
-  async #readOnce(): Promise<boolean> {
+  /** Reads and processes what is there, up to the next journal entry; how many bytes. */
+  async #readOnce(): Promise<number> {
     const { spool, journal, decoder, session } = this.#parts;
     const { bytes } = await spool.read(journal.nextAt);
-    if (bytes.length === 0) return false;
+    if (bytes.length === 0) return 0;
     session.pollTimeNs = this.nowNs();
     decoder.feed(bytes);
     await this.#drain();
-    return true;
+    return bytes.length;
   }
 
   /** Session time by our own clock. */
@@ -203,11 +221,12 @@ export class Recorder {
       await sleep(POLL_MS / 5);
     }
     // What a vCPU wrote into it after we last looked, before it was closed.
-    if (await this.#readOnce()) return;
+    if ((await this.#readOnce()) > 0) return;
     decoder.finish();
     await this.#drain();
     await spool.advanceReader();
     decoder.beginSegment(spool.position.segment, 0);
+    this.#checkpointDue = true;
   }
 
   /**
@@ -218,6 +237,7 @@ export class Recorder {
     const { dir, outputs, spool, userLog } = this.#parts;
     this.#lastCheckpointMs = performance.now();
     if (this.#saving !== undefined) return;
+    this.#checkpointDue = false;
     const checkpoint = {
       ...this.#state(),
       outputBytes: await outputs.flush(),

@@ -120,15 +120,22 @@ export class SessionDir {
     return join(this.path, 'paused');
   }
 
+  /** Is there while trace events are off because of us. */
+  get droppingFlag(): string {
+    return join(this.path, 'dropping');
+  }
+
+  /** Switching them on again is then the guard's, which says so in the log. */
+  isDropping(): Promise<boolean> {
+    return exists(this.droppingFlag);
+  }
+
   async setPaused(): Promise<void> {
     await writeFile(this.pausedFlag, '');
   }
 
   isPaused(): Promise<boolean> {
-    return access(this.pausedFlag).then(
-      () => true,
-      () => false,
-    );
+    return exists(this.pausedFlag);
   }
 
   /** The socket of a recorder that is gone. */
@@ -163,6 +170,12 @@ export class SessionDir {
       return await readFile(join(this.path, name), 'utf8');
     } catch (error) {
       if (systemCodeOf(error) !== 'ENOENT') throw error;
+      if (name !== 'session.json') {
+        throw new MmioError('not-found', `recording ${this.id} had not yet begun`, {
+          evidence: `${join(this.path, name)}: ${messageOf(error)}`,
+          hint: `nothing was recorded: end its QEMU and remove ${this.path}`,
+        });
+      }
       const sessions = await listSessions();
       throw new MmioError('not-found', `no recording is called ${this.id}`, {
         evidence: `${join(this.path, name)}: ${messageOf(error)}`,
@@ -177,6 +190,13 @@ export class SessionDir {
   async remove(): Promise<void> {
     await rm(this.path, { recursive: true, force: true });
   }
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 export interface ListedSession {
@@ -197,7 +217,9 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
       () => false,
     );
     if (!there) continue;
-    const info = await dir.readInfo();
+    // One that ends just now takes its folder along.
+    const info = await dir.readInfo().catch(() => undefined);
+    if (info === undefined) continue;
     listed.push({ dir, info, alive: isAlive(info.recorder.pid, info.recorder.startTime) });
   }
   return listed;

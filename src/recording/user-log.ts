@@ -31,10 +31,11 @@ export class UserLogWriter {
     onStderr: (bytes: Uint8Array) => void,
     resumeAt?: number,
   ): Promise<UserLogWriter> {
-    const file =
-      wanted.path === undefined
-        ? undefined
-        : await FileOutput.open(wanted.path, resumeAt === undefined ? {} : { resumeAt });
+    const { path } = wanted;
+    const onStall = (reason: string | undefined) =>
+      onStderr(Buffer.from(reason === undefined ? `${path} has room\n` : `no room: ${reason}\n`));
+    const options = { onStall, ...(resumeAt !== undefined && { resumeAt }) };
+    const file = path === undefined ? undefined : await FileOutput.open(path, options);
     return new UserLogWriter(wanted, file, onStderr);
   }
 

@@ -55,10 +55,14 @@ export class MmiotraceRows {
   put(batch: AccessBatch, from: number): number {
     const writer = this.#writer;
     const time = this.#time;
+    const addresses = this.#addresses;
+    // PERF: columns as locals: the writes into `bytes` would have each looked up again.
+    const { length, op, space, width, timeNs, mapId, region, offset } = batch;
+    const { valueLo, valueHi, pcLo, pcHi } = batch;
     let bytes = writer.bytes;
     let at = writer.at;
     let limit = bytes.length - ROW_BYTES;
-    for (let row = from; row < batch.length; row++) {
+    for (let row = from; row < length; row++) {
       if (at > limit) {
         writer.at = at;
         if (!writer.hasRoom(ROW_BYTES)) return row;
@@ -66,70 +70,44 @@ export class MmiotraceRows {
         at = writer.at;
         limit = bytes.length - ROW_BYTES;
       }
-      if (batch.space[row] !== Space.mmio) {
+      if (space[row] !== Space.mmio) {
         at = this.#putMark(bytes, at, batch, row);
         continue;
       }
-      const op = batch.op[row]!;
-      if (op === Op.unknown) {
+      if (op[row] === Op.unknown) {
         at = this.#putUnknown(bytes, at, batch, row);
         continue;
       }
-      bytes[at] = op === Op.read ? LETTER_R : LETTER_W;
+      bytes[at] = op[row] === Op.read ? LETTER_R : LETTER_W;
       bytes[at + 1] = SPACE;
-      at = putDecimal(bytes, at + 2, batch.width[row]!);
+      at = putDecimal(bytes, at + 2, width[row]!);
       bytes[at] = SPACE;
-      at = time.put(bytes, at + 1, batch.timeNs[row]!);
-      at = this.#putAddress(bytes, at, batch, row);
+      at = time.put(bytes, at + 1, timeNs[row]!);
+      const mapped = addresses.of(mapId[row]!, region[row]!, offset[row]!);
+      at = putPlace(bytes, at, mapId[row]!, mapped < 0 ? offset[row]! : mapped);
       bytes[at] = SPACE;
       bytes[at + 1] = ZERO;
       bytes[at + 2] = LETTER_X;
-      at = putHex64(bytes, at + 3, batch.valueLo[row]!, batch.valueHi[row]!);
-      at = this.#putPcAndPid(bytes, at, batch, row);
+      at = putHex64(bytes, at + 3, valueLo[row]!, valueHi[row]!);
+      at = putPcAndPid(bytes, at, pcLo[row]!, pcHi[row]!);
     }
     writer.at = at;
-    return batch.length;
-  }
-
-  /** ` mapid 0xphys` */
-  #putAddress(bytes: Uint8Array, at: number, batch: AccessBatch, row: number): number {
-    const mapId = batch.mapId[row]!;
-    const offset = batch.offset[row]!;
-    const mapped = this.#addresses.of(mapId, batch.region[row]!, offset);
-    // Where no address is known, the offset stands for it.
-    const address = mapped < 0 ? offset : mapped;
-    bytes[at] = SPACE;
-    // The kernel prints it as a signed number, and -1 where it knows none.
-    const after = putDecimal(bytes, at + 1, mapId | 0);
-    bytes[after] = SPACE;
-    bytes[after + 1] = ZERO;
-    bytes[after + 2] = LETTER_X;
-    return putHexNumber(bytes, after + 3, address);
-  }
-
-  /** ` 0xpc 0` and LF */
-  #putPcAndPid(bytes: Uint8Array, at: number, batch: AccessBatch, row: number): number {
-    bytes[at] = SPACE;
-    bytes[at + 1] = ZERO;
-    bytes[at + 2] = LETTER_X;
-    const after = putHex64(bytes, at + 3, batch.pcLo[row]!, batch.pcHi[row]!);
-    bytes[after] = SPACE;
-    bytes[after + 1] = ZERO;
-    bytes[after + 2] = LF;
-    return after + 3;
+    return length;
   }
 
   #putUnknown(bytes: Uint8Array, start: number, batch: AccessBatch, row: number): number {
     const opcode = batch.valueLo[row]!;
     let at = this.#time.put(bytes, putAscii(bytes, start, 'UNKNOWN '), batch.timeNs[row]!);
-    at = this.#putAddress(bytes, at, batch, row);
+    const offset = batch.offset[row]!;
+    const mapped = this.#addresses.of(batch.mapId[row]!, batch.region[row]!, offset);
+    at = putPlace(bytes, at, batch.mapId[row]!, mapped < 0 ? offset : mapped);
     bytes[at] = SPACE;
     at = putHexFixed(bytes, at + 1, opcode >>> 16, 2);
     bytes[at] = COMMA;
     at = putHexFixed(bytes, at + 1, opcode >>> 8, 2);
     bytes[at] = COMMA;
     at = putHexFixed(bytes, at + 1, opcode, 2);
-    return this.#putPcAndPid(bytes, at, batch, row);
+    return putPcAndPid(bytes, at, batch.pcLo[row]!, batch.pcHi[row]!);
   }
 
   /** `MARK t mmiobridge: pio W 4 nic0 BAR1+0x10 0xc010 0x1`; `-` where no address is known. */
@@ -154,4 +132,30 @@ export class MmiotraceRows {
     if (port < 0) return putAscii(bytes, at, ' -');
     return putHexNumber(bytes, putAscii(bytes, at, ' 0x'), port);
   }
+}
+
+/** ` mapid 0xphys`; where no address is known, the offset stands for it. */
+function putPlace(bytes: Uint8Array, at: number, mapId: number, address: number): number {
+  bytes[at] = SPACE;
+  // The kernel prints it as a signed number, and -1 where it knows none.
+  const after = putDecimal(bytes, at + 1, mapId | 0);
+  bytes[after] = SPACE;
+  bytes[after + 1] = ZERO;
+  bytes[after + 2] = LETTER_X;
+  return putHexNumber(bytes, after + 3, address);
+}
+
+/** ` 0xpc 0` and LF */
+function putPcAndPid(bytes: Uint8Array, at: number, pcLo: number, pcHi: number): number {
+  bytes[at] = SPACE;
+  bytes[at + 1] = ZERO;
+  bytes[at + 2] = LETTER_X;
+  let after = at + 4;
+  // PERF: few sources know the PC.
+  if ((pcLo | pcHi) === 0) bytes[at + 3] = ZERO;
+  else after = putHex64(bytes, at + 3, pcLo, pcHi);
+  bytes[after] = SPACE;
+  bytes[after + 1] = ZERO;
+  bytes[after + 2] = LF;
+  return after + 3;
 }

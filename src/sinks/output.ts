@@ -3,7 +3,8 @@
  * belongs to the output until the promise settles; calls may be made without awaiting the one
  * before, and are carried out in order.
  */
-import { open, type FileHandle } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipCallback } from 'node:zlib';
@@ -31,27 +32,41 @@ export interface FileOutputOptions {
 /** Errors that go away when somebody makes room. */
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
 const RETRY_MS = 500;
+/** Smaller pieces than this compress badly. */
+const GATHER_BYTES = 256 * 1024;
 
 /** A file, written at positions that we keep ourselves, so that a full disk loses nothing. */
 export class FileOutput implements ByteOutput {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #options: FileOutputOptions;
+  readonly #regular: boolean;
+  /** It was not there before us. */
+  readonly #made: boolean;
   #length: number;
   #tail: Promise<void> = Promise.resolve();
 
-  private constructor(path: string, file: FileHandle, options: FileOutputOptions) {
+  private constructor(path: string, found: Found, options: FileOutputOptions) {
     this.#path = path;
-    this.#file = file;
+    this.#file = found.file;
+    this.#regular = found.regular;
+    this.#made = found.made;
     this.#options = options;
     this.#length = options.resumeAt ?? 0;
   }
 
   /** Throws MmioError `io` where the file cannot be made, or has not the length to go on from. */
   static async open(path: string, options: FileOutputOptions = {}): Promise<FileOutput> {
-    let file: FileHandle;
+    const output = await FileOutput.claim(path, options);
+    await output.cut();
+    return output;
+  }
+
+  /** Like `open`, but leaves what is in the file until `cut`. */
+  static async claim(path: string, options: FileOutputOptions = {}): Promise<FileOutput> {
+    let found: Found;
     try {
-      file = await open(path, options.resumeAt === undefined ? 'w' : 'r+');
+      found = await openForWriting(path, options.resumeAt === undefined);
     } catch (error) {
       throw new MmioError('io', `cannot write ${path}`, {
         evidence: messageOf(error),
@@ -60,17 +75,27 @@ export class FileOutput implements ByteOutput {
       });
     }
     if (options.resumeAt !== undefined) {
-      const { size } = await file.stat();
+      const { size } = await found.file.stat();
       if (size < options.resumeAt) {
-        await file.close();
+        await found.file.close();
         throw new MmioError('io', `${path} is shorter than what was written to it`, {
           evidence: `${size} bytes, of which ${options.resumeAt} were known to be written`,
           hint: 'was it replaced or cut? Go on with its copy, or convert what is left',
         });
       }
-      await file.truncate(options.resumeAt);
     }
-    return new FileOutput(path, file, options);
+    return new FileOutput(path, found, options);
+  }
+
+  /** Takes away what is behind the place where writing begins. Call before the first `write`. */
+  async cut(): Promise<void> {
+    if (this.#regular) await this.#file.truncate(this.#length);
+  }
+
+  /** Gives a claimed file back as it was: one that we made is deleted. */
+  async giveBack(): Promise<void> {
+    await this.#file.close();
+    if (this.#made) await rm(this.#path, { force: true });
   }
 
   write(bytes: Uint8Array): Promise<void> {
@@ -87,7 +112,9 @@ export class FileOutput implements ByteOutput {
     let stalled = false;
     while (done < bytes.length) {
       try {
-        const { bytesWritten } = await this.#file.write(bytes, done, undefined, position + done);
+        // A pipe or a device has no positions.
+        const at = this.#regular ? position + done : null;
+        const { bytesWritten } = await this.#file.write(bytes, done, undefined, at);
         done += bytesWritten;
       } catch (error) {
         const code = systemCodeOf(error);
@@ -125,6 +152,25 @@ export class FileOutput implements ByteOutput {
       await this.#file.close();
     }
   }
+}
+
+interface Found {
+  readonly file: FileHandle;
+  readonly regular: boolean;
+  readonly made: boolean;
+}
+
+async function openForWriting(path: string, mayMake: boolean): Promise<Found> {
+  let file: FileHandle;
+  let made = false;
+  try {
+    file = await open(path, constants.O_WRONLY);
+  } catch (error) {
+    if (!mayMake || systemCodeOf(error) !== 'ENOENT') throw error;
+    file = await open(path, constants.O_WRONLY | constants.O_CREAT);
+    made = true;
+  }
+  return { file, made, regular: (await file.stat()).isFile() };
 }
 
 /** Standard output, or any other stream that cannot be cut or gone on with. */
@@ -171,25 +217,52 @@ export class StreamOutput implements ByteOutput {
 /**
  * Compresses what it is given, piece by piece, as gzip members of their own (RFC 1952 allows any
  * number of them, and every gunzip reads them as one file). So the file can be cut and gone on
- * with after any flush, and pieces are compressed at the same time on other threads.
+ * with after any flush, and pieces are compressed at the same time on other threads. Small ones
+ * are gathered until a flush, since every member begins to learn anew.
  */
 export class GzipOutput implements ByteOutput {
   readonly #inner: ByteOutput;
   #tail: Promise<void> = Promise.resolve();
+  #gathered = new Uint8Array(GATHER_BYTES);
+  #used = 0;
+  #failure: { readonly error: unknown } | undefined;
 
   constructor(inner: ByteOutput) {
     this.#inner = inner;
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    if (bytes.length === 0) return this.#tail;
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
+    if (this.#used + bytes.length <= GATHER_BYTES) {
+      this.#gathered.set(bytes, this.#used);
+      this.#used += bytes.length;
+      return Promise.resolve();
+    }
+    this.#handGathered();
+    if (bytes.length < GATHER_BYTES) {
+      this.#gathered.set(bytes);
+      this.#used = bytes.length;
+      return this.#tail;
+    }
+    return this.#hand(bytes);
+  }
+
+  #handGathered(): void {
+    if (this.#used === 0) return;
+    void this.#hand(this.#gathered.subarray(0, this.#used));
+    this.#gathered = new Uint8Array(GATHER_BYTES);
+    this.#used = 0;
+  }
+
+  #hand(bytes: Uint8Array): Promise<void> {
     const compressed = gzip(bytes, { level: 1 });
     this.#tail = this.#tail.then(async () => this.#inner.write(await compressed));
-    this.#tail.catch(() => undefined);
+    this.#tail.catch((error: unknown) => (this.#failure ??= { error }));
     return this.#tail;
   }
 
   async flush(): Promise<number> {
+    this.#handGathered();
     await this.#tail;
     return this.#inner.flush();
   }
@@ -200,6 +273,7 @@ export class GzipOutput implements ByteOutput {
 
   async close(): Promise<void> {
     try {
+      this.#handGathered();
       await this.#tail;
     } finally {
       await this.#inner.close();

@@ -30,15 +30,24 @@ export function putAscii(bytes: Uint8Array, at: number, text: string): number {
   return at + text.length;
 }
 
-/** Lower-case hexadecimal without `0x` and without leading zeros; `value` as unsigned 32 bits. */
+/**
+ * Lower-case hexadecimal without `0x` and without leading zeros; `value` as unsigned 32 bits. Up to
+ * eight bytes behind `at` are written to, whatever the number of digits.
+ */
 export function putHex32(bytes: Uint8Array, at: number, value: number): number {
-  const after = at + ((35 - Math.clz32(value | 1)) >> 2);
-  let rest = value;
-  for (let i = after - 1; i >= at; i--) {
-    bytes[i] = HEX_DIGIT[rest & 15]!;
-    rest >>>= 4;
-  }
-  return after;
+  const digits = (35 - Math.clz32(value | 1)) >> 2;
+  // PERF: always eight digits, the first of them in front: a loop over as many as there are would
+  // end where the processor does not expect it.
+  const first = value << (32 - 4 * digits);
+  bytes[at] = HEX_DIGIT[first >>> 28]!;
+  bytes[at + 1] = HEX_DIGIT[(first >>> 24) & 15]!;
+  bytes[at + 2] = HEX_DIGIT[(first >>> 20) & 15]!;
+  bytes[at + 3] = HEX_DIGIT[(first >>> 16) & 15]!;
+  bytes[at + 4] = HEX_DIGIT[(first >>> 12) & 15]!;
+  bytes[at + 5] = HEX_DIGIT[(first >>> 8) & 15]!;
+  bytes[at + 6] = HEX_DIGIT[(first >>> 4) & 15]!;
+  bytes[at + 7] = HEX_DIGIT[first & 15]!;
+  return at + digits;
 }
 
 /** `digits` hexadecimal digits with leading zeros, of the low bits of `value`. */
@@ -70,6 +79,10 @@ export function putDecimal(bytes: Uint8Array, at: number, value: number): number
     return putDecimal(bytes, at + 1, -value);
   }
   if (value >= 1e9) return putLargeDecimal(bytes, at, value);
+  if (value < 10) {
+    bytes[at] = ZERO + value;
+    return at + 1;
+  }
   let after = at + 1;
   for (let power = 10; power <= value; power *= 10) after++;
   // PERF: `| 0` keeps the divisions below in integer registers.

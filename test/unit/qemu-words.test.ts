@@ -18,7 +18,7 @@ describe("a hint for QEMU's words", () => {
     ['qemu-system-x86_64: -bogus: invalid option', /does not know/],
     [
       'qemu-system-x86_64: -device vfio-pci,host=01:00.0: vfio 0000:01:00.0: group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.',
-      /every device of its IOMMU group/,
+      /every device of its IOMMU group.*iommu_group\/devices/,
     ],
     [
       'qemu-system-x86_64: -device vfio-pci,host=01:00.0: vfio 0000:01:00.0: failed to open /dev/vfio/12: Permission denied',
@@ -26,7 +26,7 @@ describe("a hint for QEMU's words", () => {
     ],
     [
       'vfio 0000:01:00.0: failed to open /dev/vfio/12: No such file or directory',
-      /mmiobridge bind/,
+      /driver_override/,
     ],
     ['vfio 0000:01:00.0: failed to open /dev/vfio/12: Device or resource busy', /another QEMU/],
     [

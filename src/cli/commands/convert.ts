@@ -56,15 +56,21 @@ export function convertCommand(): AnyCommand {
       to: options.to,
     });
     const whole = result.damaged === 0 && result.losses === 0;
-    say(`${count(result.accesses)} accesses`);
-    if (result.losses > 0) say(`${count(result.losses)} places where accesses were lost`);
+    say(counted(result.accesses, 'access', 'accesses'));
+    if (result.losses > 0) {
+      say(`${counted(result.losses, 'place', 'places')} where accesses were lost`);
+    }
     if (result.damaged > 0) {
-      say(`${count(result.damaged)} damaged places, stepped over:`);
+      say(`${counted(result.damaged, 'damaged place', 'damaged places')}, stepped over:`);
       for (const line of result.evidence) say(`  ${line}`);
     }
     process.exitCode = whole ? EXIT.complete : EXIT.incomplete;
   });
   return command as unknown as AnyCommand;
+}
+
+function counted(n: number, one: string, many: string): string {
+  return `${count(n)} ${n === 1 ? one : many}`;
 }
 
 function gatherBase(text: string, before: readonly BarBase[] | undefined): BarBase[] {

@@ -2,7 +2,7 @@ import { Command } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { askControl } from '../../recording/control.ts';
 import type { LiveStatus } from '../../recording/live.ts';
-import { listSessions, type ListedSession } from '../../recording/session-dir.ts';
+import { listSessions, runDir, type ListedSession } from '../../recording/session-dir.ts';
 import { MmioError } from '../../base/errors.ts';
 import { answer, bytes, count, duration } from '../print.ts';
 
@@ -24,6 +24,7 @@ export function statusCommand(): AnyCommand {
     if (options.session !== undefined && wanted.length === 0) {
       throw new MmioError('not-found', `no recording is called ${options.session}`, {
         evidence: `there is: ${all.map(({ info }) => info.id).join(', ') || 'none'}`,
+        hint: `recordings are looked for in ${runDir()}: it may be another user's that you mean`,
       });
     }
     const entries: Entry[] = await Promise.all(wanted.map(entryOf));

@@ -13,30 +13,32 @@
 import { escapeBytes } from '../../base/escape.ts';
 import { NO_CPU, type SourcePosition } from '../../model/access-batch.ts';
 import { parseBody, splitPrefix, type ParsedAccess, type Stamp } from './grammar.ts';
-import { TargetTable, type TargetMemo } from './targets.ts';
+import { matches, MAX_TEMPLATE_BYTES, TargetTable, template, type Template } from './targets.ts';
 import { TraceBatch, type TraceEvent, type TraceTarget } from './trace-batch.ts';
 
 /** A longer line is damage. QEMU's trace lines are under 500 bytes. */
 export const MAX_LINE_BYTES = 64 * 1024;
 const BUFFER_BYTES = 1024 * 1024;
-/** Compares and reads four bytes at a time may look past the last line. */
-const SLACK_BYTES = 64;
+/** Comparisons may look past the last line. */
+const SLACK_BYTES = MAX_TEMPLATE_BYTES + 56;
 const MAX_OTHER_NAMES = 1000;
 const MANY_OTHER_NAMES = '(more names)';
 
 const NEWLINE = 0x0a;
 
-const VFIO_WRITE = literal('vfio_region_write  (');
-const VFIO_READ = literal('vfio_region_read  (');
-const OPS_WRITE = literal('memory_region_ops_write cpu ');
-const OPS_READ = literal('memory_region_ops_read cpu ');
-const MR = literal(' mr 0x');
-const ADDR = literal(' addr 0x');
-const VALUE = literal(' value 0x');
-const SIZE = literal(' size ');
-const NAME = literal(" name '");
-const COMMA_HEX = literal(', 0x');
-const READ_HEX = literal(') = 0x');
+const OPS_WRITE = template('memory_region_ops_write cpu ');
+const OPS_READ = template('memory_region_ops_read cpu ');
+const MR = word(' mr ');
+const ADDR = template(' addr 0x');
+const VALUE = template(' value 0x');
+const SIZE = word(' siz');
+const SIZE_END = word('ize ');
+const WRITE_VALUE = word(', 0x');
+const READ_WIDTH_END = word(') = ');
+const ZERO_X = 0x7830;
+/** The letter of the event's name that tells a write from a read: w of vfio_region_write. */
+const VFIO_OP = 12;
+const OPS_OP = 18;
 
 export interface DecoderOptions {
   /** Rows of a batch. */
@@ -83,8 +85,7 @@ export class QemuLogDecoder {
   #timeNs = NaN;
   #thread = 0;
   #wholeSecondNs = 0;
-  readonly #stampBytes = new Uint8Array(32);
-  #stampLength = 0;
+  #stampBytes: Template = NO_STAMP;
   #stampIso = false;
   #stampThread = 0;
 
@@ -140,8 +141,10 @@ export class QemuLogDecoder {
     for (;;) {
       while (this.#at < this.#linesEnd) {
         if (batch.length === batch.capacity) return this.#handOut(this.#at);
+        if (this.#options.alsoOther === undefined) this.#fastLines();
+        if (this.#at === this.#linesEnd || batch.length === batch.capacity) continue;
         const start = this.#at;
-        if (!this.#fastLine()) this.#plainLine();
+        this.#plainLine();
         if (this.#event !== undefined) return batch.length > 0 ? this.#handOut(start) : this.next();
       }
       if (!this.#refill()) break;
@@ -303,159 +306,176 @@ export class QemuLogDecoder {
     batch.cpu[row] = access.cpu;
   }
 
-  // PERF: from here on, the fast path. Each scanner takes an index and returns the index behind
-  // what it read, or -1. None needs to look at the end of the buffer: a newline stands at
-  // #linesEnd - 1 at the latest, and no scanner steps over one.
+  // PERF: from here on, the fast path. None of it needs to look at the end of the buffer: a newline
+  // stands at #linesEnd - 1 at the latest, nothing steps over one, and a template of
+  // MAX_TEMPLATE_BYTES that begins before it ends within the slack. No line that it takes is longer
+  // than MAX_LINE_BYTES: all that a line repeats is counted.
 
-  #fastLine(): boolean {
+  /** Reads lines into the batch, up to the first that needs the plain way. */
+  #fastLines(): void {
     const bytes = this.#bytes;
-    const start = this.#at;
-    let at = this.#fastPrefix(start);
-    if (at < 0) return false;
-    if (this.#options.alsoOther !== undefined) return false;
-    const body = at;
+    const view = this.#view;
     const batch = this.#batch;
-    const row = batch.length;
-    if (bytes[body] === 0x76 /* v */) {
-      let write = 0;
-      if ((at = matches(this.#view, body, VFIO_WRITE)) > 0) write = 1;
-      else if ((at = matches(this.#view, body, VFIO_READ)) < 0) return false;
-      const memo = this.#table.findVfio(bytes, at);
-      if (memo === undefined) return false;
-      at = this.#hex(at + memo.bytes.length);
-      if (at < 0 || this.#hi > 0x1fffff) return false;
-      const address = this.#hi * 0x1_0000_0000 + this.#lo;
-      let width;
-      if (write === 1) {
-        if ((at = matches(this.#view, at, COMMA_HEX)) < 0) return false;
-        if ((at = this.#hex(at)) < 0) return false;
-        if (bytes[at] !== 0x2c || bytes[at + 1] !== 0x20) return false;
-        width = bytes[at + 2]! - 0x30;
-        if (bytes[at + 3] !== 0x29 || bytes[at + 4] !== NEWLINE) return false;
-        at += 5;
-      } else {
-        if (bytes[at] !== 0x2c || bytes[at + 1] !== 0x20) return false;
-        width = bytes[at + 2]! - 0x30;
-        if ((at = matches(this.#view, at + 3, READ_HEX)) < 0) return false;
-        if ((at = this.#hex(at)) < 0 || bytes[at] !== NEWLINE) return false;
-        at++;
-      }
-      if (!this.#mask(width)) return false;
-      batch.op[row] = write;
-      batch.width[row] = width;
-      batch.target[row] = memo.target;
-      batch.offset[row] = address;
-      batch.cpu[row] = NO_CPU;
-    } else if (bytes[body] === 0x6d /* m */) {
-      let write = 0;
-      if ((at = matches(this.#view, body, OPS_WRITE)) > 0) write = 1;
-      else if ((at = matches(this.#view, body, OPS_READ)) < 0) return false;
-      let cpu = bytes[at++]! - 0x30;
-      if (cpu < 0 || cpu > 9) {
-        if (cpu !== -3 /* '-' */ || bytes[at++] !== 0x31) return false;
-        cpu = NO_CPU;
-      } else {
-        for (let digit; (digit = bytes[at]! - 0x30) >= 0 && digit <= 9; at++) {
-          cpu = cpu * 10 + digit;
+    const { capacity, timeNs, thread } = batch;
+    const linesEnd = this.#linesEnd;
+    let stamped = 0;
+    let row = batch.length;
+    const firstRow = row;
+    let at = this.#at;
+    while (at < linesEnd && row < capacity) {
+      let body = at;
+      if (isDigit(bytes[at]!)) {
+        // The thread and the whole second are mostly those of the line before.
+        if (!matches(view, at, this.#stampBytes) && !this.#rememberStamp(at)) break;
+        body += this.#stampBytes.length + 6;
+        const usec = sixDigits(view, body - 6);
+        if (usec < 0) break;
+        if (this.#stampIso) {
+          if (bytes[body++] !== 0x5a || bytes[body++] !== 0x20) break;
+        } else if (bytes[body++] !== 0x3a) {
+          break;
         }
-        if (cpu > 9999) return false;
+        thread[row] = this.#stampThread;
+        timeNs[row] = this.#wholeSecondNs + usec * 1000;
+      } else {
+        thread[row] = 0;
+        timeNs[row] = NaN;
       }
-      if ((at = matches(this.#view, at, MR)) < 0) return false;
-      if ((at = this.#hex(at)) < 0) return false;
-      const memo = this.#table.findMemoryRegion(this.#lo, this.#hi);
-      if (memo === undefined) return false;
-      if ((at = matches(this.#view, at, ADDR)) < 0) return false;
-      if ((at = this.#hex(at)) < 0 || this.#hi > 0x1fffff) return false;
-      const address = this.#hi * 0x1_0000_0000 + this.#lo;
-      if ((at = matches(this.#view, at, VALUE)) < 0) return false;
-      if ((at = this.#hex(at)) < 0) return false;
-      if ((at = matches(this.#view, at, SIZE)) < 0) return false;
-      const width = bytes[at]! - 0x30;
-      if ((at = matches(this.#view, at + 1, NAME)) < 0) return false;
-      if (!startsWith(bytes, at, memo)) return false;
-      if (!this.#mask(width)) return false;
-      at += memo.bytes.length;
-      batch.op[row] = write;
-      batch.width[row] = width;
-      batch.target[row] = memo.target;
-      batch.offset[row] = address;
-      batch.cpu[row] = cpu;
-    } else {
-      return false;
+      const first = bytes[body];
+      let after = -1;
+      if (first === 0x76 /* v */) after = this.#vfioLine(body, row);
+      else if (first === 0x6d /* m */) after = this.#memoryRegionLine(body, row);
+      if (after < 0) break;
+      if (body > at) stamped++;
+      at = after;
+      row++;
     }
-    batch.timeNs[row] = this.#timeNs;
-    batch.thread[row] = this.#thread;
-    batch.valueLo[row] = this.#lo;
-    batch.valueHi[row] = this.#hi;
-    batch.length = row + 1;
-    if (at - start > MAX_LINE_BYTES) {
-      batch.length = row;
-      return false;
+    if (row > firstRow) {
+      this.#timeNs = timeNs[row - 1]!;
+      this.#thread = thread[row - 1]!;
     }
-    if (body > start) this.stampedLines++;
-    else this.unstampedLines++;
+    this.stampedLines += stamped;
+    this.unstampedLines += row - firstRow - stamped;
     this.#at = at;
-    return true;
+    batch.length = row;
   }
 
-  /** Reads 1 to 16 hex digits into #lo and #hi. */
-  #hex(at: number): number {
+  /** `vfio_region_*` into a row; returns the index of the next line, or -1. */
+  #vfioLine(body: number, row: number): number {
     const bytes = this.#bytes;
-    let lo = 0;
-    let hi = 0;
-    const start = at;
-    for (;;) {
-      const digit = HEX_DIGIT[bytes[at]!]!;
-      if (digit > 15) break;
-      hi = (hi << 4) | (lo >>> 28);
-      lo = (lo << 4) | digit;
+    const view = this.#view;
+    const write = bytes[body + VFIO_OP] === 0x77; /* w */
+    const memos = write ? this.#table.vfioWrites : this.#table.vfioReads;
+    let memo: Template | undefined;
+    for (let m = 0; m < memos.length; m++) {
+      if (!matches(view, body, memos[m]!)) continue;
+      memo = memos[m]!;
+      break;
+    }
+    if (memo === undefined) return -1;
+    let at = this.#hex(body + memo.length);
+    if (at < 0 || this.#hi >>> 0 > 0x1fffff) return -1;
+    const address = this.#hi * 0x1_0000_0000 + (this.#lo >>> 0);
+    let width;
+    if (write) {
+      if (view.getInt32(at, true) !== WRITE_VALUE) return -1;
+      if ((at = this.#hex(at + 4)) < 0) return -1;
+      if (bytes[at] !== 0x2c || bytes[at + 1] !== 0x20) return -1;
+      width = bytes[at + 2]! - 0x30;
+      if (bytes[at + 3] !== 0x29 || bytes[at + 4] !== NEWLINE) return -1;
+      at += 5;
+    } else {
+      if (bytes[at] !== 0x2c || bytes[at + 1] !== 0x20) return -1;
+      width = bytes[at + 2]! - 0x30;
+      if (view.getInt32(at + 3, true) !== READ_WIDTH_END) return -1;
+      if (view.getUint16(at + 7, true) !== ZERO_X) return -1;
+      if ((at = this.#hex(at + 9)) < 0 || bytes[at] !== NEWLINE) return -1;
       at++;
     }
-    this.#lo = lo >>> 0;
-    this.#hi = hi >>> 0;
-    const digits = at - start;
-    return digits === 0 || digits > 16 ? -1 : at;
+    const op = write ? 1 : 0;
+    return this.#put(row, op, width, memo.target, address, NO_CPU) ? at : -1;
   }
 
-  /** Masks #lo and #hi to a width in bytes; false for a width that no access has. */
-  #mask(width: number): boolean {
-    if (width === 8) return true;
-    this.#hi = 0;
-    if (width === 4) return true;
-    if (width === 2) this.#lo &= 0xffff;
-    else if (width === 1) this.#lo &= 0xff;
-    else return false;
+  /** `memory_region_ops_*` into a row; returns the index of the next line, or -1. */
+  #memoryRegionLine(body: number, row: number): number {
+    const bytes = this.#bytes;
+    const view = this.#view;
+    const write = bytes[body + OPS_OP] === 0x77; /* w */
+    const head = write ? OPS_WRITE : OPS_READ;
+    if (!matches(view, body, head)) return -1;
+    let at = body + head.length;
+    let cpu = bytes[at++]! - 0x30;
+    if (cpu < 0 || cpu > 9) {
+      if (cpu !== -3 /* '-' */ || bytes[at++] !== 0x31) return -1;
+      cpu = NO_CPU;
+    } else {
+      for (let more = 0; more < 3 && isDigit(bytes[at]!); more++, at++) {
+        cpu = cpu * 10 + bytes[at]! - 0x30;
+      }
+    }
+    let memo = this.#table.last;
+    if (memo !== undefined && matches(view, at, memo.pointer)) at += memo.pointer.length;
+    else {
+      if (view.getInt32(at, true) !== MR || view.getUint16(at + 4, true) !== ZERO_X) return -1;
+      if ((at = this.#hex(at + 6)) < 0) return -1;
+      memo = this.#table.findMemoryRegion(this.#lo >>> 0, this.#hi >>> 0);
+      if (memo === undefined || !matches(view, at, ADDR)) return -1;
+      at += ADDR.length;
+    }
+    if ((at = this.#hex(at)) < 0 || this.#hi >>> 0 > 0x1fffff) return -1;
+    const address = this.#hi * 0x1_0000_0000 + (this.#lo >>> 0);
+    if (!matches(view, at, VALUE)) return -1;
+    if ((at = this.#hex(at + VALUE.length)) < 0) return -1;
+    if (view.getInt32(at, true) !== SIZE || view.getInt32(at + 2, true) !== SIZE_END) return -1;
+    at += 6;
+    const width = bytes[at]! - 0x30;
+    if (!matches(view, at + 1, memo.name)) return -1;
+    at += 1 + memo.name.length;
+    return this.#put(row, write ? 1 : 0, width, memo.target, address, cpu) ? at : -1;
+  }
+
+  /** The rest of a row; the value is in #lo and #hi. False for a width that no access has. */
+  #put(
+    row: number,
+    op: number,
+    width: number,
+    target: number,
+    address: number,
+    cpu: number,
+  ): boolean {
+    let lo = this.#lo;
+    let hi = 0;
+    // Masked to the width.
+    if (width === 8) hi = this.#hi;
+    else if (width === 2) lo &= 0xffff;
+    else if (width === 1) lo &= 0xff;
+    else if (width !== 4) return false;
+    const batch = this.#batch;
+    batch.op[row] = op;
+    batch.width[row] = width;
+    batch.target[row] = target;
+    batch.offset[row] = address;
+    batch.cpu[row] = cpu;
+    batch.valueLo[row] = lo;
+    batch.valueHi[row] = hi;
     return true;
   }
 
-  /** Reads the prefix; the index of the event's name, or -1 where it takes the plain way. */
-  #fastPrefix(start: number): number {
+  /** Reads 1 to 16 hex digits into #lo and #hi: signed, because such fields need no allocation. */
+  #hex(start: number): number {
     const bytes = this.#bytes;
-    const first = bytes[start]!;
-    if (first < 0x30 || first > 0x39) {
-      this.#timeNs = NaN;
-      this.#thread = 0;
-      return start;
-    }
-    // The thread and the whole second are mostly those of the line before.
-    const known = this.#stampLength;
-    let same = 0;
-    while (same < known && bytes[start + same] === this.#stampBytes[same]) same++;
-    if ((known === 0 || same < known) && !this.#rememberStamp(start)) return -1;
-    let at = start + this.#stampLength;
-    let usec = 0;
-    for (let i = 0; i < 6; i++) {
-      const digit = bytes[at++]! - 0x30;
-      if (digit < 0 || digit > 9) return -1;
-      usec = usec * 10 + digit;
-    }
-    if (this.#stampIso) {
-      if (bytes[at++] !== 0x5a || bytes[at++] !== 0x20) return -1;
-    } else if (bytes[at++] !== 0x3a) {
-      return -1;
-    }
-    this.#thread = this.#stampThread;
-    this.#timeNs = this.#wholeSecondNs + usec * 1000;
+    let at = start;
+    let lo = 0;
+    for (let digit; (digit = HEX_DIGIT[bytes[at]!]!) < 16; at++) lo = (lo << 4) | digit;
+    const digits = at - start;
+    this.#lo = lo;
+    this.#hi = 0;
+    if (digits <= 8) return digits === 0 ? -1 : at;
+    if (digits > 16) return -1;
+    // The shifts have left the last eight digits; those before them are the high half.
+    let hi = 0;
+    for (let i = start; i < at - 8; i++) hi = (hi << 4) | HEX_DIGIT[bytes[i]!]!;
+    this.#hi = hi;
     return at;
   }
 
@@ -465,8 +485,8 @@ export class QemuLogDecoder {
     const { stamp } = splitPrefix(text);
     const dot = text.indexOf('.');
     const iso = text.charCodeAt(4) === 0x2d;
-    if (stamp === undefined || dot < 0 || dot >= 31 || (iso && dot !== 19)) {
-      this.#stampLength = 0;
+    if (stamp === undefined || dot < 7 || dot >= 31 || (iso && dot !== 19)) {
+      this.#stampBytes = NO_STAMP;
       return false;
     }
     if (this.#startSec === undefined) {
@@ -476,45 +496,34 @@ export class QemuLogDecoder {
     this.#wholeSecondNs = this.#sessionNs(stamp.sec, this.#startSec);
     this.#stampThread = stamp.thread;
     this.#stampIso = iso;
-    this.#stampLength = dot + 1;
-    this.#stampBytes.set(this.#bytes.subarray(start, start + dot + 1));
+    this.#stampBytes = template(text.slice(0, dot + 1));
     return true;
   }
 }
 
-interface Literal {
-  readonly length: number;
-  /** Its first whole words, little-endian, and the bytes behind them. */
-  readonly words: Int32Array;
-  readonly rest: Uint8Array;
+/** Stands for no stamp: no line begins like this. */
+const NO_STAMP = template('no stamp');
+
+/** Four bytes as `getInt32` reads them. */
+function word(text: string): number {
+  return Buffer.from(text, 'latin1').readInt32LE(0);
 }
 
-function literal(text: string): Literal {
-  const bytes = Buffer.from(text, 'latin1');
-  const words = new Int32Array(text.length >> 2);
-  for (let i = 0; i < words.length; i++) words[i] = bytes.readInt32LE(4 * i);
-  return { length: text.length, words, rest: Uint8Array.from(bytes.subarray(4 * words.length)) };
-}
-
-function matches(view: DataView, at: number, text: Literal): number {
-  const { words, rest } = text;
-  for (let i = 0; i < words.length; i++, at += 4) {
-    if (view.getInt32(at, true) !== words[i]) return -1;
-  }
-  for (let i = 0; i < rest.length; i++, at++) {
-    if (view.getUint8(at) !== rest[i]) return -1;
-  }
-  return at;
-}
-
-function startsWith(bytes: Uint8Array, at: number, memo: TargetMemo): boolean {
-  const wanted = memo.bytes;
-  for (let i = 0; i < wanted.length; i++) {
-    if (bytes[at + i] !== wanted[i]) return false;
-  }
-  return true;
+/** PERF: six decimal digits as a number, or -1: two and four of them at a time. */
+function sixDigits(view: DataView, at: number): number {
+  const two = view.getUint16(at, true) ^ 0x3030;
+  const four = view.getInt32(at + 2, true) ^ 0x30303030;
+  // A byte that was no digit has something in its high half, or gets it from adding 6.
+  if ((((two + 0x0606) | two | (four + 0x06060606) | four) & 0xf0f0f0f0) !== 0) return -1;
+  // Each digit times ten and its neighbour; then the two pairs are in bytes 0 and 2.
+  const pairs = (Math.imul(four, 10) + (four >>> 8)) & 0x00ff00ff;
+  return (two & 0xff) * 100_000 + (two >>> 8) * 10_000 + (pairs & 0xff) * 100 + (pairs >>> 16);
 }
 
 /** Value of a lower-case hex digit by its byte; 255 for all others. */
 const HEX_DIGIT = new Uint8Array(256).fill(255);
 for (let i = 0; i < 16; i++) HEX_DIGIT[i.toString(16).charCodeAt(0)] = i;
+
+function isDigit(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x39;
+}
