@@ -22,6 +22,12 @@ export function parseSeconds(text: string): number {
   return seconds;
 }
 
+/** `0`, `25` */
+export function parseCount(text: string): number {
+  if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError(`${text} is no number.`);
+  return Number(text);
+}
+
 /** Gathers an option that may be given several times. */
 export function gather(value: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), value];

@@ -85,15 +85,21 @@ function formatCoverage(coverage: CoverageStatement): string[] {
   const lines: string[] = [];
   const bad = coverage.ranges.filter(({ state }) => state === 'bypassed');
   const trapped = coverage.ranges.filter(({ state }) => state === 'trapped');
-  if (bad.length === 0 && trapped.length > 0) {
+  const emulated = coverage.ranges.filter(({ state }) => state === 'emulated');
+  if (bad.length === 0 && emulated.length === 0 && trapped.length > 0) {
     const regions = [...new Set(trapped.map((range) => `${range.device} ${range.region}`))];
     lines.push(`coverage  complete: every access to ${regions.join(', ')} is trapped`);
-  } else if (bad.length === 0) {
+  } else if (bad.length === 0 && emulated.length === 0) {
     lines.push('coverage  unknown: nobody could be asked how the BARs are mapped');
   }
   for (const range of bad) {
     const part = `${range.device} ${range.region}+${hex(range.offset)}`;
     lines.push(`coverage  NOT complete: ${part}, ${bytes(range.lengthBytes)} bypass QEMU`);
+    lines.push(`          ${range.why}`);
+  }
+  for (const range of emulated) {
+    const part = `${range.device} ${range.region}+${hex(range.offset)}`;
+    lines.push(`coverage  NOT complete: ${part}, ${bytes(range.lengthBytes)} are answered by QEMU`);
     lines.push(`          ${range.why}`);
   }
   for (const note of coverage.notes) lines.push(`note      ${note}`);

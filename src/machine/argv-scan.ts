@@ -88,7 +88,10 @@ export function scanArgv(argv: readonly string[]): ScannedArgv {
 function programIndex(argv: readonly string[]): number {
   const program = argv[0];
   if (program === undefined || program === '') {
-    throw new MmioError('usage', 'there is no QEMU command line', { hint: EXAMPLE });
+    throw new MmioError('usage', 'there is no QEMU command line', {
+      evidence: 'nothing follows --',
+      hint: EXAMPLE,
+    });
   }
   if (program.startsWith('-')) {
     throw new MmioError('usage', 'the QEMU command line begins with an option, not a program', {

@@ -108,7 +108,7 @@ function refuseBadPaths(needs: LaunchNeeds): void {
       `the path of QEMU's socket is longer than ${SOCKET_PATH_BYTES} bytes`,
       {
         evidence: needs.qmpSocket,
-        hint: 'choose a shorter session directory (XDG_RUNTIME_DIR)',
+        hint: 'choose a shorter session directory in MMIOBRIDGE_RUN',
       },
     );
   }

@@ -1,5 +1,6 @@
 /** Any readable format to any writable one. */
 import { MmioError } from '../base/errors.ts';
+import type { SessionEvent } from '../model/events.ts';
 import { isBatch, type Recording } from '../model/stream.ts';
 import { openCapture } from '../sources/capture-file.ts';
 import { detectFormat, type InputFormat } from '../sources/detect.ts';
@@ -22,6 +23,8 @@ export interface Converted {
 }
 
 const MAX_EVIDENCE = 5;
+/** Events that may wait for the first access. */
+const MAX_EARLY = 1000;
 
 /** Opens inputs that are one recording: several only as pieces, in order, of one QEMU log. */
 export async function openRecording(
@@ -58,27 +61,42 @@ export async function convert(
   options: ConvertOptions,
 ): Promise<Converted> {
   const recording = await openRecording(inputs, options);
-  const outputs = await OutputSet.open(outputPaths, { format: options.to });
+  // Opened when there is something to write: a conversion that fails leaves what was there alone.
+  let outputs: OutputSet | undefined;
+  let early: SessionEvent[] = [];
+  const openOutputs = async () => {
+    const opened = await OutputSet.open(outputPaths, { format: options.to });
+    outputs = opened;
+    await opened.begin(recording.header);
+    for (const event of early) await opened.write(event);
+    early = [];
+    return opened;
+  };
   let accesses = 0;
   let damaged = 0;
   let losses = 0;
   const evidence: string[] = [];
   try {
-    await outputs.begin(recording.header);
     for await (const item of recording.items()) {
       if (isBatch(item)) accesses += item.length;
       else if (item.kind === 'loss') losses++;
       else if (item.kind === 'damage') {
         damaged++;
         const { position, reason } = item;
-        const text = `byte ${position.offset}: ${reason}: ${item.evidence}`;
+        const place = reason.startsWith('capture,') ? '' : `byte ${position.offset}: `;
+        const text = `${place}${reason}: ${item.evidence}`;
         if (evidence.length < MAX_EVIDENCE) evidence.push(text);
       }
-      const written = outputs.write(item);
+      if (outputs === undefined && !isBatch(item) && early.length < MAX_EARLY) {
+        early.push(item);
+        continue;
+      }
+      const written = (outputs ?? (await openOutputs())).write(item);
       if (written !== undefined) await written;
     }
+    if (outputs === undefined) await openOutputs();
   } finally {
-    await outputs.end();
+    await outputs?.end();
   }
   return { accesses, damaged, losses, evidence };
 }

@@ -86,6 +86,8 @@ export class Devices {
   #active: Window[] = [];
   #aliases: readonly AliasRegion[] = [];
   #moved = false;
+  /** `device slot` of BARs that the user placed without a size. */
+  readonly #guessedSizes = new Set<string>();
 
   /** @param selection what `--device` named; empty: all vfio devices. */
   constructor(selection: readonly string[], snapshot?: DevicesSnapshot) {
@@ -225,7 +227,8 @@ export class Devices {
   setRegionSize(name: string, slot: number, sizeBytes: number): void {
     if (slot >= BAR_SLOTS) return;
     const state = this.vfio(name);
-    if ((state.device.bars[slot]?.sizeBytes ?? 0) === 0) {
+    const guessed = this.#guessedSizes.delete(`${state.device.id} ${slot}`);
+    if (guessed || (state.device.bars[slot]?.sizeBytes ?? 0) === 0) {
       const bar = { ...(state.device.bars[slot] ?? NO_BAR), sizeBytes };
       if (bar.start === 0) this.#setBar(state, slot, bar);
       else this.#place(state, slot, bar);
@@ -314,8 +317,17 @@ export class Devices {
     const known = this.states.find(({ device }) => answersTo(device, base.device));
     const state = known ?? (passedThrough ? this.vfio(base.device) : this.#add(base.device, 0, 0));
     const bar = state.device.bars[base.bar] ?? NO_BAR;
-    const sizeBytes = base.sizeBytes ?? bar.sizeBytes;
+    let { sizeBytes } = base;
+    if (sizeBytes === undefined) {
+      sizeBytes = bar.sizeBytes || mostAt(base.gpa);
+      if (bar.sizeBytes === 0) this.#guessedSizes.add(`${state.device.id} ${base.bar}`);
+    }
     this.#place(state, base.bar, { ...bar, start: base.gpa, sizeBytes });
+  }
+
+  /** Whether the size of a BAR is only the most that its address allows. */
+  isSizeGuessed(region: Region): boolean {
+    return this.#guessedSizes.has(`${region.device} ${region.bar}`);
   }
 
   #setBar(state: DeviceState, slot: number, bar: Bar): void {
@@ -398,4 +410,13 @@ export class Devices {
       virt: '0x0',
     };
   }
+}
+
+const MOST_BYTES = 2 ** 28;
+
+/** A BAR lies at a multiple of its size: the largest size, within reason, that an address allows. */
+function mostAt(gpa: number): number {
+  let size = 16;
+  while (size < MOST_BYTES && gpa % (size * 2) === 0) size *= 2;
+  return size;
 }

@@ -35,8 +35,15 @@ export async function lookAtMemory(
   return devices.selected.flatMap(({ device }) =>
     device.bars
       .slice(0, ROM_SLOT)
-      .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges)),
+      .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges))
+      .map((range) => (isPassedThrough(device) ? withoutMsix(range) : range)),
   );
+}
+
+/** The MSI-X table of a passed-through device is QEMU's: vfio_region_* does not show it. */
+function withoutMsix(range: CoverageRange): CoverageRange {
+  const isMsix = range.state === 'trapped' && /\bmsix-(table|pba)\b/.test(range.why);
+  return isMsix ? { ...range, state: 'emulated' } : range;
 }
 
 /** A device on one line, for people. */

@@ -35,7 +35,10 @@ export class OutputSet {
     const formats = paths.map((path) => formatOfPath(path, options.format));
     const twice = paths.find((path, index) => paths.indexOf(path) !== index);
     if (twice !== undefined) {
-      throw new MmioError('usage', 'two outputs cannot go to one file', { evidence: twice });
+      throw new MmioError('usage', 'two outputs cannot go to one file', {
+        evidence: twice,
+        hint: 'give each -o a name of its own',
+      });
     }
     const files = await claimFiles(paths, options);
     for (const file of files) await file?.cut();

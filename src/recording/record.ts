@@ -16,7 +16,6 @@ import { launchQemu, type QemuProcess } from '../machine/process.ts';
 import { readTraceState, restoreTraceState, setTraceEvents } from '../machine/trace-control.ts';
 import { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
-import { Tables } from '../model/tables.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
@@ -283,7 +282,7 @@ async function assemble(assembly: Assembly): Promise<Started> {
     ...passingOn(info, userLog),
   });
   const session = new Session(info.selection, decoder.targets, checkpoint?.session);
-  const statistics = new Statistics(new Tables(checkpoint?.tables));
+  const statistics = new Statistics(checkpoint);
   if (vm !== undefined) {
     session.vcpuOfThread = await readVcpus(vm.qmp);
     await learnDevices(vm.qmp, session.devices);

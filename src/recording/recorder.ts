@@ -260,6 +260,8 @@ export class Recorder {
       journalTaken: journal.taken,
       session: session.snapshot(),
       tables: statistics.tables.snapshot(),
+      regionReads: statistics.regionReads,
+      regionWrites: statistics.regionWrites,
       damagedLines: decoder.damagedLines,
       otherLines: [...decoder.otherLines],
       unstampedLines: decoder.unstampedLines,
@@ -277,7 +279,7 @@ export class Recorder {
     const complete =
       counters.lossEvents === 0 &&
       counters.damagedLines === 0 &&
-      this.#coverage.every((range) => range.state !== 'bypassed');
+      this.#coverage.every(({ state }) => state === 'trapped' || state === 'unknown');
     await this.#write({ kind: 'end', timeNs: this.lastTimeNs, complete, counters });
     await outputs.end();
     await this.#parts.userLog?.close();

@@ -56,6 +56,9 @@ export interface Checkpoint {
   readonly journalTaken: number;
   readonly session: SessionSnapshot;
   readonly tables: TablesSnapshot;
+  /** Accesses by `Region.id`. */
+  readonly regionReads: readonly number[];
+  readonly regionWrites: readonly number[];
   /** Length of each output, in the order of `SessionInfo.outputs`. */
   readonly outputBytes: readonly number[];
   readonly userLogBytes: number;

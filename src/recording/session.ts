@@ -7,7 +7,7 @@
  */
 import { NO_CPU, NO_MAPPING, Space } from '../model/access-batch.ts';
 import type { Counters, SessionEvent } from '../model/events.ts';
-import type { Region } from '../model/device.ts';
+import type { Device, Region } from '../model/device.ts';
 import type { StreamItem } from '../model/stream.ts';
 import { TraceBatch, type TraceEvent, type TraceTarget } from '../sources/qemu-log/trace-batch.ts';
 import { Devices, type DevicesSnapshot, type DeviceState, type Window } from './devices.ts';
@@ -50,7 +50,7 @@ export class Session {
   #lastTimeNs: number;
   #nextMapId: number;
   /** Devices told of, regions described, regions whose address is not known and said to be. */
-  readonly #announced: Set<number>;
+  readonly #announced: Map<number, Device | undefined>;
   readonly #described: Set<number>;
   readonly #warned: Set<number>;
 
@@ -70,7 +70,7 @@ export class Session {
     this.devices = new Devices(selection, from?.devices);
     this.#targets = targets;
     this.#nextMapId = from?.nextMapId ?? 1;
-    this.#announced = new Set(from?.announced);
+    this.#announced = new Map(from?.announced.map((id) => [id, undefined]));
     this.#described = new Set(from?.describedRegions);
     this.#warned = new Set(from?.warnedRegions);
     this.#lastTimeNs = from?.lastTimeNs ?? 0;
@@ -85,7 +85,7 @@ export class Session {
     return {
       devices: this.devices.snapshot(),
       nextMapId: this.#nextMapId,
-      announced: [...this.#announced],
+      announced: [...this.#announced.keys()],
       describedRegions: [...this.#described],
       warnedRegions: [...this.#warned],
       lastTimeNs: this.#lastTimeNs,
@@ -135,6 +135,7 @@ export class Session {
       this.#lossEvents++;
       if (event.count > 0) this.#lost += event.count;
     }
+    this.#lastTimeNs = Math.max(this.#lastTimeNs, event.timeNs);
     this.#queue.push(event);
   }
 
@@ -164,6 +165,7 @@ export class Session {
     let keptThread = -1;
     let keptCpu = NO_CPU;
     let window: Window | undefined;
+    let introduced: Window | undefined;
     let regionId = 0;
     let rowSpace: number = Space.mmio;
     for (; this.#row < rows; this.#row++) {
@@ -206,11 +208,14 @@ export class Session {
         }
         if (window?.io === true) rowSpace = Space.pio;
         this.#lastTimeNs = time;
-        const ready =
-          window === undefined ? this.#warned.has(region.id) : window.mapId !== NO_MAPPING;
-        if (!ready || !this.#described.has(region.id)) {
-          if (out > 0) break;
-          if (this.#introduce(region, window, rowSpace, time)) return 0;
+        if (window === undefined || window !== introduced) {
+          const ready =
+            window === undefined ? this.#warned.has(region.id) : window.mapId !== NO_MAPPING;
+          if (!ready || !this.#described.has(region.id)) {
+            if (out > 0) break;
+            if (this.#introduce(region, window, rowSpace, time)) return 0;
+          }
+          introduced = window;
         }
         regionId = region.id;
         if (resolved.kind === 'vfio') {
@@ -280,11 +285,15 @@ export class Session {
       window.mapId = this.#nextMapId++;
       state.mapped[region.bar] = window;
       this.#queue.push({ kind: 'map', timeNs, mapping: this.devices.mapping(window) });
+      if (this.devices.isSizeGuessed(region)) {
+        const text = `mmiobridge: ${state.device.name} ${region.name}: size not known, taken as the most that its address allows`;
+        this.#queue.push({ kind: 'mark', timeNs, text });
+      }
     } else {
       if (!this.#announced.has(state.device.id)) this.#announce(state, timeNs);
       this.#describe(region, timeNs);
       if (window === undefined && space !== Space.config && !this.#warned.has(region.id)) {
-        const text = `${state.device.name} ${region.name}: no mapping known, addresses are offsets within the BAR`;
+        const text = `mmiobridge: ${state.device.name} ${region.name}: no mapping known, addresses are offsets within the BAR`;
         this.#queue.push({ kind: 'mark', timeNs, text });
       }
       if (window === undefined) this.#warned.add(region.id);
@@ -293,7 +302,9 @@ export class Session {
   }
 
   #announce(state: DeviceState, timeNs: number): void {
-    this.#announced.add(state.device.id);
+    // The same PCIDEV twice says nothing.
+    if (this.#announced.get(state.device.id) === state.device) return;
+    this.#announced.set(state.device.id, state.device);
     this.#queue.push({ kind: 'device', timeNs, device: state.device });
   }
 

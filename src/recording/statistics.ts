@@ -1,6 +1,6 @@
 import { Op } from '../model/access-batch.ts';
 import { isBatch, type StreamItem } from '../model/stream.ts';
-import { Tables } from '../model/tables.ts';
+import { Tables, type TablesSnapshot } from '../model/tables.ts';
 
 export interface RegisterCount {
   readonly region: number;
@@ -20,8 +20,8 @@ export class Statistics {
   interrupts = 0;
   resets = 0;
   /** By `Region.id`. */
-  readonly regionReads: number[] = [];
-  readonly regionWrites: number[] = [];
+  readonly regionReads: number[];
+  readonly regionWrites: number[];
 
   readonly #index = new Map<number, number>();
   readonly #keys: number[] = [];
@@ -30,8 +30,15 @@ export class Statistics {
   #lastKey = -1;
   #lastIndex = -1;
 
-  constructor(tables = new Tables()) {
-    this.tables = tables;
+  /** @param from counts by region to go on from; those by register begin anew */
+  constructor(from?: {
+    readonly tables: TablesSnapshot;
+    readonly regionReads: readonly number[];
+    readonly regionWrites: readonly number[];
+  }) {
+    this.tables = new Tables(from?.tables);
+    this.regionReads = [...(from?.regionReads ?? [])];
+    this.regionWrites = [...(from?.regionWrites ?? [])];
   }
 
   write(item: StreamItem): void {

@@ -6,6 +6,7 @@ import { createGunzip } from 'node:zlib';
 import { MmioError, messageOf } from '../base/errors.ts';
 
 const BLOCK_BYTES = 1024 * 1024;
+const HEAD_BYTES = 64 * 1024;
 /** One is being looked at, one is being read into, and two for a reader that looks back. */
 const BLOCKS = 4;
 
@@ -54,31 +55,44 @@ async function readFile(path: string): Promise<AsyncGenerator<Uint8Array>> {
   } catch (error) {
     throw new MmioError('not-found', `cannot read ${path}`, {
       evidence: messageOf(error),
+      hint: '- is standard input',
       cause: error,
     });
   }
   return blocksOf(file);
 }
 
-/** Reads one block ahead, into a few buffers that are used again and again. */
+/** Buffers of files that have been read: a recording in many pieces does with those of one. */
+const spare: Buffer[][] = [];
+
+/**
+ * A small block first, because many files may be opened long before they are read. Then one block
+ * is read ahead, into a few buffers that are used again and again.
+ */
 async function* blocksOf(file: Awaited<ReturnType<typeof open>>): AsyncGenerator<Uint8Array> {
-  const buffers = Array.from({ length: BLOCKS }, () => Buffer.allocUnsafeSlow(BLOCK_BYTES));
-  const read = (index: number) => {
-    const buffer = buffers[index % BLOCKS] ?? Buffer.alloc(BLOCK_BYTES);
-    return file
-      .read(buffer, 0, BLOCK_BYTES, null)
-      .then(({ bytesRead }) => buffer.subarray(0, bytesRead));
-  };
   try {
+    const head = Buffer.allocUnsafeSlow(HEAD_BYTES);
+    const { bytesRead } = await file.read(head, 0, HEAD_BYTES, null);
+    if (bytesRead === 0) return;
+    yield head.subarray(0, bytesRead);
+
+    const ring =
+      spare.pop() ?? Array.from({ length: BLOCKS }, () => Buffer.allocUnsafeSlow(BLOCK_BYTES));
+    const read = async (index: number) => {
+      const buffer = ring[index % BLOCKS] ?? Buffer.alloc(BLOCK_BYTES);
+      const got = await file.read(buffer, 0, BLOCK_BYTES, null);
+      return buffer.subarray(0, got.bytesRead);
+    };
     let next = read(0);
     for (let index = 1; ; index++) {
       const block = await next;
-      if (block.length === 0) return;
+      if (block.length === 0) break;
       next = read(index);
       // Failures are met where the block is awaited.
       next.catch(() => undefined);
       yield block;
     }
+    spare.push(ring);
   } finally {
     await file.close();
   }

@@ -255,7 +255,7 @@ describe('convert refuses', () => {
       /trace\.log to be written as[^]*\.mmiotrace/,
     ],
     ['a folder that is not there', LOG, ['-o', 'no/where.txt'], 1, /cannot write no\/where\.txt/],
-  ] as const)('%s', async (_, input, args, status, words) => {
+  ] as const)('%s', async (_, input, args: readonly string[], status, words) => {
     await using at = new Workplace();
     writeFileSync(at.path('in'), input);
     const outputs = args.includes('-o') ? args : [...args, '-o', 'out.txt'];

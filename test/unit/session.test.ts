@@ -71,7 +71,7 @@ describe('mappings', () => {
   test('without a mapping, addresses are offsets within the BAR, and a MARK says so', async () => {
     const lines = await textOf(stamped([write(0x100, 1), write(0x104, 2)]));
     expect(lines).toEqual([
-      'MARK 0.000000 0000:00:10.0 BAR0: no mapping known, addresses are offsets within the BAR',
+      'MARK 0.000000 mmiobridge: 0000:00:10.0 BAR0: no mapping known, addresses are offsets within the BAR',
       'W 4 0.000000 0 0x100 0x1 0x0 0',
       'W 4 0.000001 0 0x104 0x2 0x0 0',
     ]);

@@ -4,7 +4,7 @@ import { formatDryRun } from '../../machine/dry-run.ts';
 import { planRecording, recordAttach, recordLaunch } from '../../recording/record.ts';
 import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, parseSeconds, parseSize } from '../parse.ts';
+import { gather, parseCount, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
 import { runRecording } from '../run-recording.ts';
 
@@ -62,7 +62,7 @@ export function recordCommand(): AnyCommand {
         .default('pause' as const),
     )
     .option('--for <seconds>', 'end the recording by itself after this time', parseSeconds)
-    .option('--busiest <n>', 'how many registers the summary lists', Number, 10)
+    .option('--busiest <n>', 'how many registers the summary lists', parseCount, 10)
     .addHelpText('after', HELP);
   command.action(async (argv, options) => {
     const outputs = options.output ?? [DEFAULT_OUTPUT];
@@ -70,7 +70,14 @@ export function recordCommand(): AnyCommand {
     const selection = options.device ?? [];
     if (options.qmp !== undefined && argv.length > 0) {
       throw new MmioError('usage', 'either attach with --qmp, or start a QEMU, not both', {
+        evidence: `--qmp ${options.qmp} and -- ${argv.join(' ')}`,
         hint: 'leave out --qmp or what follows --',
+      });
+    }
+    if (options.dryRun === true && options.qmp !== undefined) {
+      throw new MmioError('usage', '--dry-run shows the command line of a QEMU that is started', {
+        evidence: `--qmp ${options.qmp} attaches to one that runs`,
+        hint: 'leave out --dry-run: attaching puts everything back at the end',
       });
     }
     if (options.dryRun === true) {

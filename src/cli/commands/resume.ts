@@ -12,7 +12,10 @@ export function resumeCommand(): AnyCommand {
         'QEMU went on logging into the spool meanwhile.',
     )
     .argument('<session>', 'as `mmiobridge status` lists it')
-    .addHelpText('after', '\nExample:\n  mmiobridge resume 20261123T101500-4242');
+    .addHelpText(
+      'after',
+      '\nExample:\n  mmiobridge resume 20261123T101500-4242\n\nExit status: as for record.',
+    );
   command.action(async (session) => {
     const started = await resumeRecording(session, {
       notice: say,
