@@ -100,7 +100,7 @@ export async function recordLaunch(
     spool = await createSpool(dir, options, await uidOf(plan.runAs));
     const start = wallClock();
     child = await launchQemu(plan, { stderrFile: dir.qemuStderr });
-    const qmp = await child.orExit(connectPatiently(dir.qmpSocket));
+    const qmp = await child.orExit(connectPatiently(dir.qmpSocket, child.exited));
     const traceEvents = plan.argv.flatMap((word, i) =>
       word === '-trace' && i >= argv.length ? [plan.argv[i + 1] ?? ''] : [],
     );
@@ -493,14 +493,19 @@ export async function resumeRecording(
   const spool = await Spool.reopen(info.spoolDir, checkpoint.position);
   const vm = await reconnect(info, options.notice);
   await dir.removeControlSocket();
-  const started = await assemble({ dir, spool, vm, info, options, child: undefined, checkpoint });
-  // It may have died while it dropped, or while it took itself off QEMU.
-  await vm?.trace(true);
-  if (vm?.holdsOpen(spool.currentPath) === false) {
-    await vm.logInto(spool.nextPath);
-    spool.advanceWriter();
+  try {
+    // It may have died while it took itself off QEMU. Before the guard begins, which does the same.
+    if (vm?.holdsOpen(spool.currentPath) === false) {
+      await vm.logInto(spool.nextPath);
+      spool.advanceWriter();
+    }
+    if (!(await dir.isDropping())) await vm?.trace(true);
+    return await assemble({ dir, spool, vm, info, options, child: undefined, checkpoint });
+  } catch (error) {
+    // QEMU talks to one at a time, and the connection would keep this process.
+    await vm?.qmp.close();
+    throw error;
   }
-  return started;
 }
 
 async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefined> {
@@ -543,15 +548,17 @@ async function uidOf(user: string | undefined): Promise<number | undefined> {
 }
 
 /** Waits for a QEMU that has just been started to listen. */
-async function connectPatiently(socket: string): Promise<QmpClient> {
+async function connectPatiently(socket: string, exited: Promise<unknown>): Promise<QmpClient> {
   const deadline = Date.now() + CONNECT_LIMIT_MS;
+  let gone = false;
+  void exited.then(() => (gone = true));
   for (;;) {
     try {
       return await QmpClient.connect(socket);
     } catch (error) {
       const early =
         error instanceof MmioError && (error.code === 'not-found' || error.code === 'refused');
-      if (!early || Date.now() > deadline) throw error;
+      if (!early || gone || Date.now() > deadline) throw error;
       await sleep(CONNECT_RETRY_MS);
     }
   }

@@ -44,10 +44,8 @@ describe.each(qemuVersions())('QEMU $version', ({ version, path }) => {
     await using place = new Workplace();
     const pairs = 100_000;
     const guest = await hammerGuest({ iterations: pairs, qemu: path });
-    const { status, stderr } = await place.cli([
-      ...['record', '--device', 'dut', '-o', 'hammer.mmiotrace', '--'],
-      ...guest,
-    ]);
+    const args = ['record', '--device', 'dut', '-o', 'hammer.mmiotrace', '--'];
+    const { status, stderr } = await place.cli([...args, ...guest]);
     expect(status, stderr).toBe(0);
     const address = `0x${(HAMMER_GPA + 4).toString(16)}`;
     const expected: string[] = [];
