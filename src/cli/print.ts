@@ -47,11 +47,10 @@ export function sayError(error: unknown, debug: boolean): number {
   return EXIT.failure;
 }
 
-const GROUPS = new Intl.NumberFormat('en-US');
-
 /** `1,234,567` */
 export function count(value: number): string {
-  return GROUPS.format(Math.round(value));
+  // Intl.NumberFormat would do it, and cost a tenth of the time that the program takes to start.
+  return String(Math.round(value)).replace(/\B(?=(?:\d{3})+$)/g, ',');
 }
 
 /** `12.3 MiB` */

@@ -2,10 +2,8 @@
 import { MmioError } from '../base/errors.ts';
 import type { SessionEvent } from '../model/events.ts';
 import { isBatch, type Recording } from '../model/stream.ts';
-import { openCapture } from '../sources/capture-file.ts';
 import { detectFormat, type InputFormat } from '../sources/detect.ts';
 import { openInput, type Input } from '../sources/input.ts';
-import { openMmiotrace } from '../sources/mmiotrace-file.ts';
 import { openQemuLog, type LogOptions } from './log-recording.ts';
 import { OutputSet, type OutputOptions } from './output-set.ts';
 
@@ -42,9 +40,9 @@ export async function openRecording(
   }
   switch (format) {
     case 'capture':
-      return openCapture(first.chunks);
+      return (await import('../sources/capture-file.ts')).openCapture(first.chunks);
     case 'mmiotrace':
-      return openMmiotrace(first.chunks);
+      return (await import('../sources/mmiotrace-file.ts')).openMmiotrace(first.chunks);
     case 'qemu-log':
       return openQemuLog(concatenated([first, ...rest]), options);
   }
@@ -83,8 +81,11 @@ export async function convert(
       else if (item.kind === 'damage') {
         damaged++;
         const { position, reason } = item;
-        const place = reason.startsWith('capture,') ? '' : `byte ${position.offset}: `;
-        const text = `${place}${reason}: ${item.evidence}`;
+        // A capture's reason begins with its place.
+        const what = reason.startsWith('capture, ')
+          ? reason.slice('capture, '.length)
+          : `byte ${position.offset}: ${reason}`;
+        const text = `${what}: ${item.evidence}`;
         if (evidence.length < MAX_EVIDENCE) evidence.push(text);
       }
       if (outputs === undefined && !isBatch(item) && early.length < MAX_EARLY) {

@@ -47,7 +47,9 @@ export class OutputSet {
       if (file === undefined) return new StreamOutput(process.stdout);
       return path.endsWith('.gz') ? new GzipOutput(file) : file;
     });
-    const sinks = outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output));
+    const sinks = await Promise.all(
+      outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output)),
+    );
     return new OutputSet(paths, outputs, sinks);
   }
 

@@ -1,9 +1,9 @@
-/** Output formats: in comes a stream (model/stream.ts), out go bytes. One line a format. */
+/**
+ * Output formats: in comes a stream (model/stream.ts), out go bytes. One line a format, loaded when
+ * it is used: a conversion to text need not wait for protobuf.
+ */
 import { MmioError } from '../base/errors.ts';
 import type { Sink } from '../model/stream.ts';
-import { CaptureSink } from './capture.ts';
-import { MmiotraceSink } from './mmiotrace.ts';
-import { NdjsonSink } from './ndjson.ts';
 import type { ByteOutput } from './output.ts';
 
 export type OutputFormat = 'mmiotrace' | 'capture' | 'ndjson';
@@ -11,22 +11,30 @@ export type OutputFormat = 'mmiotrace' | 'capture' | 'ndjson';
 interface FormatEntry {
   readonly format: OutputFormat;
   readonly suffixes: readonly string[];
-  readonly open: (output: ByteOutput) => Sink;
+  readonly open: (output: ByteOutput) => Promise<Sink>;
 }
 
 const FORMATS: readonly FormatEntry[] = [
   {
     format: 'mmiotrace',
     suffixes: ['.mmiotrace', '.txt'],
-    open: (output) => new MmiotraceSink(output),
+    open: async (output) => new (await import('./mmiotrace.ts')).MmiotraceSink(output),
   },
-  { format: 'capture', suffixes: ['.mmiocap'], open: (output) => new CaptureSink(output) },
-  { format: 'ndjson', suffixes: ['.ndjson'], open: (output) => new NdjsonSink(output) },
+  {
+    format: 'capture',
+    suffixes: ['.mmiocap'],
+    open: async (output) => new (await import('./capture.ts')).CaptureSink(output),
+  },
+  {
+    format: 'ndjson',
+    suffixes: ['.ndjson'],
+    open: async (output) => new (await import('./ndjson.ts')).NdjsonSink(output),
+  },
 ];
 
 export const OUTPUT_FORMATS: readonly OutputFormat[] = FORMATS.map(({ format }) => format);
 
-export function openSink(format: OutputFormat, output: ByteOutput): Sink {
+export async function openSink(format: OutputFormat, output: ByteOutput): Promise<Sink> {
   const entry = FORMATS.find((candidate) => candidate.format === format);
   if (entry === undefined) throw new MmioError('usage', `no output format is called ${format}`);
   return entry.open(output);

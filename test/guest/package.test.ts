@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { VERSION } from '../../src/base/version.ts';
 import { Workplace, run } from '../support/cli.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -18,21 +19,22 @@ test('npm pack makes a package that installs globally and runs from any folder',
   );
   expect(packed.status, packed.stderr).toBe(0);
   const tarball = /"filename": "([^"]+)"/.exec(packed.stdout)?.[1] ?? '';
-  const files = execFileSync('tar', ['-tzf', place.path(tarball)], { encoding: 'utf8' }).split(
-    '\n',
-  );
+  const listing = execFileSync('tar', ['-tzf', place.path(tarball)], { encoding: 'utf8' });
+  const files = listing.trimEnd().split('\n');
   for (const file of [
     'dist/cli/main.js',
     'LICENSE',
     'README.md',
     'docs/formats.md',
     'proto/mmiobridge.proto',
+    'qemu-scripts/setup.sh',
   ]) {
     expect(files).toContain(`package/${file}`);
   }
-  expect(
-    files.filter((file) => /^package\/(test|src|recordings|node_modules)\//.test(file)),
-  ).toEqual([]);
+  // No tests, recordings, sources, or packages of others.
+  const foreign =
+    /^package\/(?!(dist|proto|qemu-scripts|docs)\/|(package\.json|README\.md|LICENSE)$)/;
+  expect(files.filter((file) => foreign.test(file) || file.includes('/node_modules/'))).toEqual([]);
 
   const prefix = place.path('prefix');
   const installed = await run('npm', ['install', '-g', '--prefix', prefix, place.path(tarball)], {
@@ -42,7 +44,12 @@ test('npm pack makes a package that installs globally and runs from any folder',
   const program = `${prefix}/bin/mmiobridge`;
   expect(existsSync(program)).toBe(true);
   const elsewhere = { cwd: '/' };
-  expect((await run(program, ['--version'], elsewhere)).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  expect((await run(program, ['--version'], elsewhere)).stdout).toBe(`${VERSION}\n`);
+  const help = await run(program, ['--help'], elsewhere);
+  expect(help.status, help.stderr).toBe(0);
+  for (const command of ['record', 'resume', 'convert', 'mark', 'status']) {
+    expect(help.stdout).toMatch(new RegExp(`^ +${command}\\b`, 'm'));
+  }
   const converted = await run(program, ['convert', '-', '-o', '-'], {
     ...elsewhere,
     input:

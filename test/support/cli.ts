@@ -1,11 +1,19 @@
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 /** The built program; `npm test` builds it first. */
 export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+/**
+ * Whatever a program of ours starts has this in its environment: so it is found again even after
+ * its parent died, and in a session of its own, as QEMU is.
+ */
+const MARKER = 'MMIOBRIDGE_TEST_PROCESS';
 
 export interface CliResult {
   readonly status: number | null;
@@ -21,36 +29,112 @@ export interface CliOptions {
   readonly timeoutMs?: number;
 }
 
-/** Runs a program to its end; one that takes too long is killed, and that is an error. */
-export function run(
+export interface CliProcess {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** What it has said so far, a byte a character. */
+  stdout(): string;
+  stderr(): string;
+  /** Its own end; what it started may still run. */
+  readonly exited: Promise<Pick<CliResult, 'status' | 'signal'>>;
+  /** Kills it and all that it started. */
+  kill(): Promise<void>;
+}
+
+/** Starts a program with its standard input a pipe. It ends with the test process at the latest. */
+export function start(
   program: string,
   args: readonly string[],
-  options: CliOptions = {},
-): Promise<CliResult> {
-  const { timeoutMs = 60_000 } = options;
+  options: Pick<CliOptions, 'cwd' | 'env'> = {},
+): CliProcess {
+  const id = randomUUID();
   const child = spawn(program, args, {
     cwd: options.cwd,
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, ...options.env, [MARKER]: id },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('latin1').on('data', (text: string) => (stdout += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  // It may end before it has read what we give it.
   child.stdin.on('error', () => undefined);
-  child.stdin.end(options.input);
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      child.kill('SIGTERM');
-      setTimeout(() => child.kill('SIGKILL'), 5000).unref();
-      reject(new Error(`${program} ${args.join(' ')} took over ${timeoutMs} ms\n${stderr}`));
-    }, timeoutMs);
+
+  const atExit = (): void => void killMarked(id);
+  process.once('exit', atExit);
+  const closed = new Promise((resolve) => {
+    child.once('close', resolve);
+  });
+  const exited = new Promise<Pick<CliResult, 'status' | 'signal'>>((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (status, signal) => {
-      clearTimeout(timer);
-      resolve({ status, signal, stdout, stderr });
+    child.once('exit', (status, signal) => {
+      // What it started may hold its pipes for ever; what it wrote itself is there at once.
+      const late = delay(1000, undefined, { ref: false });
+      void Promise.race([closed, late]).then(() => resolve({ status, signal }));
     });
   });
+  return {
+    child,
+    pid: child.pid ?? -1,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    exited,
+    async kill() {
+      // One that was just being started is found by the next look.
+      while (killMarked(id) > 0) await delay(20);
+      process.off('exit', atExit);
+    },
+  };
+}
+
+/**
+ * Runs a program to its end; one that takes too long is killed, and that is an error. Nothing that
+ * it started stays behind.
+ */
+export async function run(
+  program: string,
+  args: readonly string[],
+  options: CliOptions = {},
+): Promise<CliResult> {
+  const { timeoutMs = 60_000 } = options;
+  const started = start(program, args, options);
+  started.child.stdin?.end(options.input);
+  const stop = new AbortController();
+  try {
+    const late = delay(timeoutMs, undefined, { signal: stop.signal }).catch(() => undefined);
+    const end = await Promise.race([started.exited, late]);
+    if (end === undefined) {
+      const words = started.stderr();
+      throw new Error(`${program} ${args.join(' ')} took over ${timeoutMs} ms\n${words}`);
+    }
+    return { ...end, stdout: started.stdout(), stderr: started.stderr() };
+  } finally {
+    stop.abort();
+    await started.kill();
+  }
+}
+
+/** How many there were. */
+function killMarked(id: string): number {
+  let killed = 0;
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const environment = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
+      if (!environment.includes(`${MARKER}=${id}`)) continue;
+      process.kill(Number(pid), 'SIGKILL');
+      killed++;
+    } catch {
+      // It has ended, or is another user's.
+    }
+  }
+  return killed;
+}
+
+export function startCli(
+  args: readonly string[],
+  options: Pick<CliOptions, 'cwd' | 'env'> = {},
+): CliProcess {
+  return start(process.execPath, [MAIN, ...args], options);
 }
 
 export function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {

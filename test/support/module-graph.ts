@@ -1,79 +1,95 @@
-import { readFileSync, readdirSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
+import { posix } from 'node:path';
 
-/** What each file imports: files of the graph by their path, packages and `node:` by their name. */
-export type ModuleGraph = ReadonlyMap<string, readonly string[]>;
+/** What a module imports, by the specifiers in its text. */
+export interface Module {
+  /** From src/ on, such as `base/errors.ts`. */
+  readonly path: string;
+  readonly specifiers: readonly string[];
+}
 
-const IMPORT = /^\s*(?:import|export)\s(?:[^'";]*?\sfrom\s*)?['"]([^'"]+)['"]/gm;
-const DYNAMIC_IMPORT = /\bimport\(\s*['"]([^'"]+)['"]/g;
+/** Who may import what. */
+export interface ImportRules {
+  /** The folders that each folder may import from, beside itself. A folder not listed is a fault. */
+  readonly folders: Readonly<Record<string, readonly string[]>>;
+  /** The folders that may import a package; packages not listed may be imported anywhere. */
+  readonly packages: Readonly<Record<string, readonly string[]>>;
+}
 
-/** Every .ts file below a folder, paths relative to it. */
-export function readGraph(root: string): ModuleGraph {
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' });
-  return new Map(
-    files
-      .filter((file) => file.endsWith('.ts'))
-      .map((file) => [file, importsOf(readFileSync(join(root, file), 'utf8'), file)]),
+/** A specifier for `import()` of what is not a literal: nobody can say what it imports. */
+const UNKNOWN = '(computed)';
+
+/** `import` and `export … from` statements (prettier has them begin their lines), and `import()`. */
+export function specifiersOf(text: string): string[] {
+  const statements = text.matchAll(
+    /^(?:import\s+(?:[^;'"]*?\sfrom\s+)?|export\s+(?:type\s+)?(?:\*|\{)[^;'"]*?\sfrom\s+)(['"])(.+?)\1/gm,
   );
+  const calls = withoutComments(text).matchAll(/\bimport\s*\(\s*(?:(['"])(.+?)\1\s*[,)])?/g);
+  return [...statements, ...calls].map(([, , specifier]) => specifier ?? UNKNOWN);
 }
 
-export function importsOf(source: string, file: string): string[] {
-  const names = [IMPORT, DYNAMIC_IMPORT].flatMap((pattern) =>
-    [...source.matchAll(pattern)].map((match) => match[1] ?? ''),
-  );
-  return names.map((name) => (name.startsWith('.') ? normalize(join(dirname(file), name)) : name));
+/** Comments that have lines of their own, which is where a sentence can look like code. */
+export function withoutComments(text: string): string {
+  return text.replaceAll(/^\s*(?:\/\*[^]*?\*\/|\/\/.*$)/gm, '');
 }
 
-/** `src/wire/frame.ts` below `src` is of folder `wire`. */
-export function folderOf(file: string): string {
-  return file.split('/')[0] ?? '';
+export function folderOf(path: string): string {
+  return path.split('/')[0] ?? '';
 }
 
-/** Imports from folder to folder that the table does not allow, each as `a/x.ts -> b/y.ts`. */
-export function forbiddenImports(
-  graph: ModuleGraph,
-  allowed: Readonly<Record<string, readonly string[]>>,
-): string[] {
-  const found: string[] = [];
-  for (const [file, imports] of graph) {
-    const from = folderOf(file);
-    for (const target of imports) {
-      if (!graph.has(target)) continue;
+/** `protobufjs` of `protobufjs/minimal.js`; builtin modules with their `node:`. */
+export function packageOf(specifier: string): string {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/');
+}
+
+/** Every import that the rules do not allow, each with its file. */
+export function importFaults(modules: readonly Module[], rules: ImportRules): string[] {
+  const known = new Set(modules.map(({ path }) => path));
+  return modules.flatMap((module) => {
+    const folder = folderOf(module.path);
+    const allowed = rules.folders[folder];
+    if (allowed === undefined) return [`${module.path}: no rule for the folder ${folder}`];
+    return module.specifiers.flatMap((specifier) => {
+      const fault = (what: string) => [`${module.path}: imports ${specifier}, ${what}`];
+      if (specifier === UNKNOWN) return fault('which only shows when it runs');
+      const target = targetOf(module, specifier);
+      if (target === undefined) {
+        const importers = rules.packages[packageOf(specifier)];
+        if (importers === undefined || importers.includes(folder)) return [];
+        return fault(`which is for ${importers.join(', ')} alone`);
+      }
+      if (!known.has(target)) return fault('which is not a file of ours');
       const to = folderOf(target);
-      if (to !== from && allowed[from]?.includes(to) !== true) found.push(`${file} -> ${target}`);
-    }
-  }
-  return found;
+      if (to === folder || allowed.includes(to)) return [];
+      return fault(`but ${folder} imports from ${allowed.join(', ') || 'nothing of ours'} alone`);
+    });
+  });
 }
 
-/** Files that import each other in a circle, as `a.ts -> b.ts -> a.ts`; one for each circle met. */
-export function cycles(graph: ModuleGraph): string[] {
+/** Files that import each other in a circle, each circle once: `a.ts → b.ts → a.ts`. */
+export function importCycles(modules: readonly Module[]): string[] {
+  const byPath = new Map(modules.map((module) => [module.path, module]));
   const done = new Set<string>();
-  const found: string[] = [];
-  const visit = (file: string, path: readonly string[]): void => {
-    const at = path.indexOf(file);
-    if (at >= 0) found.push([...path.slice(at), file].join(' -> '));
-    if (at >= 0 || done.has(file)) return;
-    for (const target of graph.get(file) ?? []) {
-      if (graph.has(target)) visit(target, [...path, file]);
+  const cycles: string[] = [];
+  const visit = (path: string, above: readonly string[]): void => {
+    const start = above.indexOf(path);
+    if (start >= 0) cycles.push([...above.slice(start), path].join(' → '));
+    const module = byPath.get(path);
+    if (start >= 0 || done.has(path) || module === undefined) return;
+    for (const specifier of module.specifiers) {
+      const target = targetOf(module, specifier);
+      if (target !== undefined) visit(target, [...above, path]);
     }
-    done.add(file);
+    done.add(path);
   };
-  for (const file of graph.keys()) visit(file, []);
-  return found;
+  for (const { path } of modules) visit(path, []);
+  return cycles;
 }
 
-/** Files outside `folders` that import a package. */
-export function importersOutside(
-  graph: ModuleGraph,
-  name: string,
-  folders: readonly string[],
-): string[] {
-  return [...graph]
-    .filter(
-      ([file, imports]) =>
-        imports.some((it) => it === name || it.startsWith(`${name}/`)) &&
-        !folders.includes(folderOf(file)),
-    )
-    .map(([file]) => file);
+/** The module that a relative specifier names; `undefined` for a package. */
+function targetOf(module: Module, specifier: string): string | undefined {
+  if (!specifier.startsWith('.')) return undefined;
+  return posix.join(posix.dirname(module.path), specifier);
 }

@@ -1,7 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
-import { askControl } from '../../recording/control.ts';
-import { pickSession } from '../pick-session.ts';
 import { say } from '../print.ts';
 
 export function markCommand(): AnyCommand {
@@ -11,6 +9,8 @@ export function markCommand(): AnyCommand {
     .option('-s, --session <id>', 'which recording, where several run')
     .addHelpText('after', '\nExample:\n  mmiobridge mark about to set 1920x1080');
   command.action(async (words, options) => {
+    const { askControl } = await import('../../recording/control.ts');
+    const { pickSession } = await import('../pick-session.ts');
     const { dir, info } = await pickSession(options.session);
     const text = words.join(' ');
     const result = (await askControl(dir.controlSocket, { request: 'mark', text })) as {

@@ -1,12 +1,9 @@
 import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
-import { formatDryRun } from '../../machine/dry-run.ts';
-import { planRecording, recordAttach, recordLaunch } from '../../recording/record.ts';
 import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
 import { gather, parseCount, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
-import { runRecording } from '../run-recording.ts';
 
 const DEFAULT_OUTPUT = 'trace.mmiocap';
 
@@ -80,7 +77,9 @@ export function recordCommand(): AnyCommand {
         hint: 'leave out --dry-run: attaching puts everything back at the end',
       });
     }
+    const { planRecording, recordAttach, recordLaunch } = await import('../../recording/record.ts');
     if (options.dryRun === true) {
+      const { formatDryRun } = await import('../../machine/dry-run.ts');
       answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool })));
       return;
     }
@@ -99,6 +98,7 @@ export function recordCommand(): AnyCommand {
         ? await recordLaunch(argv, record)
         : await recordAttach(options.qmp, record);
     say(`recording ${started.info.id} (mark: mmiobridge mark TEXT)`);
+    const { runRecording } = await import('../run-recording.ts');
     process.exitCode = await runRecording(started, {
       qemuHasTerminal: started.child?.usesStdio === true,
       busiest: options.busiest,

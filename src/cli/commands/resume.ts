@@ -1,8 +1,6 @@
 import { Command } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
-import { resumeRecording } from '../../recording/record.ts';
 import { say } from '../print.ts';
-import { runRecording } from '../run-recording.ts';
 
 export function resumeCommand(): AnyCommand {
   const command = new Command('resume')
@@ -17,6 +15,8 @@ export function resumeCommand(): AnyCommand {
       '\nExample:\n  mmiobridge resume 20261123T101500-4242\n\nExit status: as for record.',
     );
   command.action(async (session) => {
+    const { resumeRecording } = await import('../../recording/record.ts');
+    const { runRecording } = await import('../run-recording.ts');
     const started = await resumeRecording(session, {
       notice: say,
       onUserLog: (bytes) => void process.stderr.write(bytes),

@@ -37,12 +37,21 @@ export function statusCommand(): AnyCommand {
 
 async function entryOf({ dir, info, alive }: ListedSession): Promise<Entry> {
   if (!alive) return { session: info.id, state: 'interrupted' };
-  const status = (await askControl(dir.controlSocket, { request: 'status' })) as LiveStatus;
-  return { session: info.id, state: status.state, status };
+  try {
+    const status = (await askControl(dir.controlSocket, { request: 'status' })) as LiveStatus;
+    return { session: info.id, state: status.state, status };
+  } catch (error) {
+    // Its socket is not there yet, or not any more.
+    if (error instanceof MmioError && error.code === 'closed') {
+      return { session: info.id, state: 'starting or ending' };
+    }
+    throw error;
+  }
 }
 
 function formatEntry({ session, state, status }: Entry): string {
-  if (status === undefined) return `${session}  ${state}: mmiobridge resume ${session} goes on`;
+  if (state === 'interrupted') return `${session}  ${state}: mmiobridge resume ${session} goes on`;
+  if (status === undefined) return `${session}  ${state}`;
   const { counters } = status;
   return [
     `${session}  ${state}  ${duration(status.elapsedSeconds)}`,
