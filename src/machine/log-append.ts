@@ -3,6 +3,8 @@ import { messageOf, systemCodeOf } from '../base/errors.ts';
 import type { LogTarget } from './log-target.ts';
 
 const RETRY_MS = 5;
+/** A pipe takes so much in one piece, whoever else writes into it (PIPE_BUF, pipe(7)). */
+const ATOMIC_BYTES = 4096;
 /** A reader that takes nothing for so long is not waited for. */
 const PATIENCE_MS = 2000;
 /** More than this is not kept for a slow reader. */
@@ -72,7 +74,7 @@ export class LogAppender {
   #work(): void {
     for (let first; this.#fd !== undefined && (first = this.#waiting[0]) !== undefined;) {
       try {
-        const written = writeSync(this.#fd, first);
+        const written = writeSync(this.#fd, first.subarray(0, wholeLines(first)));
         this.#waitingBytes -= written;
         this.#stuckSinceMs = undefined;
         if (written === first.length) this.#waiting.shift();
@@ -105,4 +107,11 @@ export class LogAppender {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
+}
+
+/** As many bytes as can be written without another writer getting into the middle of a line. */
+function wholeLines(bytes: Uint8Array): number {
+  if (bytes.length <= ATOMIC_BYTES) return bytes.length;
+  const newline = bytes.lastIndexOf(0x0a, ATOMIC_BYTES - 1);
+  return newline < 0 ? ATOMIC_BYTES : newline + 1;
 }

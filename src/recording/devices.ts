@@ -212,7 +212,7 @@ export class Devices {
   }
 
   #update(state: DeviceState, device: Device): void {
-    state.device = device;
+    this.#setDevice(state, device);
     const was = state.selected;
     state.selected =
       this.#selection.length === 0
@@ -330,9 +330,14 @@ export class Devices {
     return this.#guessedSizes.has(`${region.device} ${region.bar}`);
   }
 
+  /** A device that is told again as it was stays the same object: nothing has to be said anew. */
+  #setDevice(state: DeviceState, device: Device): void {
+    if (JSON.stringify(state.device) !== JSON.stringify(device)) state.device = device;
+  }
+
   #setBar(state: DeviceState, slot: number, bar: Bar): void {
     const bars = state.device.bars.map((other, index) => (index === slot ? bar : other));
-    state.device = { ...state.device, bars };
+    this.#setDevice(state, { ...state.device, bars });
   }
 
   #activate(state: DeviceState, window: Window): void {

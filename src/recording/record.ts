@@ -324,8 +324,12 @@ async function assemble(assembly: Assembly): Promise<Started> {
       refreshDevices: async () => {
         if (vm !== undefined) await learnIfThere(vm, session);
       },
-      lookAtMemory: async () =>
-        vm === undefined ? [] : lookAtMemory(await vm.connected(), session.devices),
+      lookAtMemory: async () => {
+        if (vm === undefined) return [];
+        // Firmware has given it its interrupt line by now.
+        await learnIfThere(vm, session);
+        return lookAtMemory(await vm.connected(), session.devices);
+      },
     },
   });
   await live.start();

@@ -171,12 +171,13 @@ describe('a recorder that is killed', () => {
     await bench.grown('x.mmiotrace', 1_000_000);
     await killRecorder(recorder);
     const whole = readFileSync(bench.path('x.mmiotrace'));
-    truncateSync(bench.path('x.mmiotrace'), 1000);
+    // Shorter than at the very first checkpoint, which may be the only one yet.
+    truncateSync(bench.path('x.mmiotrace'), 10);
     const refused = await bench.run('resume', bench.session());
     expect(refused.status).toBe(1);
     expect(refused.stderr).toContain('x.mmiotrace is shorter than what was written to it');
-    expect(refused.stderr).toMatch(/1000 bytes, of which \d+ were known to be written/);
-    expect(bench.read('x.mmiotrace')).toHaveLength(1000);
+    expect(refused.stderr).toMatch(/10 bytes, of which \d+ were known to be written/);
+    expect(bench.read('x.mmiotrace')).toHaveLength(10);
 
     // With the right file in its place it goes on all the same.
     writeFileSync(bench.path('x.mmiotrace'), whole);
