@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { MmioError, messageOf } from '../base/errors.ts';
 import { isAlive } from '../machine/proc.ts';
 import type { RecordingEnd } from '../recording/recorder.ts';
-import type { Started } from '../recording/record.ts';
+import type { Started } from '../recording/assemble.ts';
 import { EXIT, say } from './print.ts';
 import { formatSummary } from './summary.ts';
 import { Terminal } from './terminal.ts';

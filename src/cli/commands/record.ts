@@ -77,7 +77,8 @@ export function recordCommand(): AnyCommand {
         hint: 'leave out --dry-run: attaching puts everything back at the end',
       });
     }
-    const { planRecording, recordAttach, recordLaunch } = await import('../../recording/record.ts');
+    const { recordAttach } = await import('../../recording/attach.ts');
+    const { planRecording, recordLaunch } = await import('../../recording/launch.ts');
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
       answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool })));

@@ -15,7 +15,7 @@ export function resumeCommand(): AnyCommand {
       '\nExample:\n  mmiobridge resume 20261123T101500-4242\n\nExit status: as for record.',
     );
   command.action(async (session) => {
-    const { resumeRecording } = await import('../../recording/record.ts');
+    const { resumeRecording } = await import('../../recording/resume.ts');
     const { runRecording } = await import('../run-recording.ts');
     const started = await resumeRecording(session, {
       notice: say,

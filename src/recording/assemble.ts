@@ -1,0 +1,184 @@
+/** Puts the parts of a recording together, of a new one or of one that goes on. */
+import { resolve as resolvePath } from 'node:path';
+import type { UserLog } from '../machine/argv-user.ts';
+import { LogAppender } from '../machine/log-append.ts';
+import type { QemuProcess } from '../machine/process.ts';
+import type { Vm } from '../machine/vm.ts';
+import type { SessionHeader } from '../model/events.ts';
+import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
+import type { OutputFormat } from '../sinks/index.ts';
+import { Journal } from './journal.ts';
+import { LiveRecording, type Notice } from './live.ts';
+import { learnDevices, lookAtMemory, readVcpus, requireSelected } from './look.ts';
+import { OutputSet } from './output-set.ts';
+import type { SessionDir } from './session-dir.ts';
+import { ourselves, type Checkpoint, type SessionInfo } from './session-dir.ts';
+import { Session } from './session.ts';
+import type { Spool } from './spool.ts';
+import { Statistics } from './statistics.ts';
+import { UserLogWriter } from './user-log.ts';
+import { detach, passingOn, passOn } from './detach.ts';
+
+export interface RecordOptions {
+  readonly outputs: readonly string[];
+  readonly format?: OutputFormat | undefined;
+  readonly selection: readonly string[];
+  readonly overflow: 'pause' | 'drop';
+  /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
+  readonly spoolLimitBytes?: number | undefined;
+  /** Where QEMU may write; undefined: the session's own folder. */
+  readonly spoolDir?: string | undefined;
+  readonly notice: Notice;
+  /** What QEMU would have written to its standard error, had its log been its own. */
+  readonly onUserLog: (bytes: Uint8Array) => void;
+}
+
+/** A recording that has begun. */
+export interface Started {
+  readonly live: LiveRecording;
+  readonly statistics: Statistics;
+  readonly info: SessionInfo;
+  readonly dir: SessionDir;
+  /** undefined where we did not start QEMU. */
+  readonly child: QemuProcess | undefined;
+  readonly session: Session;
+}
+
+const DEFAULT_SPOOL_LIMIT = 2 ** 30;
+
+interface Beginning {
+  readonly dir: SessionDir;
+  readonly spool: Spool;
+  readonly vm: Vm;
+  readonly header: SessionHeader;
+  readonly options: RecordOptions;
+  readonly userLog: UserLog | undefined;
+  /** What was logged before the recording began: only what of it is the user's counts. */
+  readonly prelude?: string;
+  readonly child: QemuProcess | undefined;
+  readonly info: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore'>;
+}
+
+export async function begin(beginning: Beginning): Promise<Started> {
+  const { dir, spool, header, options, userLog } = beginning;
+  const free = await spool.freeBytes();
+  const info: SessionInfo = {
+    ...beginning.info,
+    id: dir.id,
+    recorder: ourselves(),
+    spoolDir: spool.dir,
+    header,
+    selection: options.selection,
+    outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
+    format: options.format,
+    overflow: options.overflow,
+    spoolLimitBytes:
+      options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
+    userLog,
+  };
+  return assemble({ ...beginning, info, vm: beginning.vm, checkpoint: undefined });
+}
+
+interface Assembly {
+  readonly dir: SessionDir;
+  readonly spool: Spool;
+  readonly vm: Vm | undefined;
+  readonly info: SessionInfo;
+  readonly options: Pick<RecordOptions, 'notice' | 'onUserLog'>;
+  readonly prelude?: string;
+  readonly child: QemuProcess | undefined;
+  readonly checkpoint: Checkpoint | undefined;
+}
+
+/** Puts the parts of a recording together, new or gone on with. */
+export async function assemble(assembly: Assembly): Promise<Started> {
+  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const { header } = info;
+  const userLog = await openUserLog(info, options, checkpoint);
+  if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
+  const decoder = new QemuLogDecoder({
+    start: { sec: header.startSec, ns: header.startNs },
+    ...passingOn(info, userLog),
+  });
+  const session = new Session(info.selection, decoder.targets, checkpoint?.session);
+  const statistics = new Statistics(checkpoint);
+  if (vm !== undefined) {
+    session.vcpuOfThread = await readVcpus(vm.qmp);
+    await learnDevices(vm.qmp, session.devices);
+    requireSelected(session.devices, info.selection);
+  }
+  const position = checkpoint?.position ?? spool.position;
+  decoder.beginSegment(position.segment, position.offset);
+  decoder.damagedLines = checkpoint?.damagedLines ?? 0;
+  decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
+  for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
+
+  let live: LiveRecording | undefined;
+  const outputs = await OutputSet.open(info.outputs, {
+    format: info.format,
+    onStall: (reason) => live?.onStall(reason),
+    ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
+  });
+  if (checkpoint === undefined) await outputs.begin(header);
+  else outputs.resume(header, checkpoint.tables);
+  await dir.writeInfo(info);
+
+  live = new LiveRecording({
+    info,
+    notice: options.notice,
+    pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
+    detach: () => detach(vm, info, options.notice, userLog),
+    parts: {
+      dir,
+      header,
+      spool,
+      journal: new Journal(dir.journal, checkpoint?.journalTaken),
+      decoder,
+      session,
+      outputs,
+      statistics,
+      vm,
+      userLog,
+      coverage: checkpoint?.coverage ?? [],
+      refreshDevices: async () => {
+        if (vm !== undefined) await learnIfThere(vm, session);
+      },
+      lookAtMemory: async () => {
+        if (vm === undefined) return [];
+        // Firmware has given it its interrupt line by now.
+        await learnIfThere(vm, session);
+        return lookAtMemory(await vm.connected(), session.devices);
+      },
+    },
+  });
+  await live.start();
+  return { live, statistics, info, dir, child: assembly.child, session };
+}
+
+/**
+ * Of a QEMU of ours the log is the user's file from its beginning. Another's log goes on growing:
+ * what it would have written meanwhile is put to its end, after a resume perhaps a second's twice.
+ */
+async function openUserLog(
+  info: SessionInfo,
+  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
+  checkpoint: Checkpoint | undefined,
+): Promise<UserLogWriter | undefined> {
+  const { userLog } = info;
+  if (userLog === undefined) return undefined;
+  if (info.launched || userLog.path === undefined) {
+    return UserLogWriter.open(userLog, options.onUserLog, checkpoint?.userLogBytes);
+  }
+  const { notice: onProblem, onUserLog: otherwise } = options;
+  const appender = new LogAppender(userLog.path, { otherwise, onProblem });
+  return UserLogWriter.open({ ...userLog, path: undefined }, (bytes) => appender.write(bytes));
+}
+
+/** A VM that ends, or whose QMP is lost, has nothing to say; what it logged is still read. */
+async function learnIfThere(vm: Vm, session: Session): Promise<void> {
+  try {
+    await learnDevices(await vm.connected(), session.devices);
+  } catch (error) {
+    if (vm.isAlive && vm.qmp.state === 'ready') throw error;
+  }
+}

@@ -1,0 +1,94 @@
+/** Records a QEMU that runs already. */
+import { scanArgv } from '../machine/argv-scan.ts';
+import { valuesOf, type UserLog } from '../machine/argv-user.ts';
+import { appendablePath } from '../machine/log-append.ts';
+import { redirectLog, restoreLog } from '../machine/log-control.ts';
+import { logTargetOf, type LogTarget } from '../machine/log-target.ts';
+import { cmdlineOf, processOfThread } from '../machine/proc.ts';
+import { readTraceState, restoreTraceState, setTraceEvents } from '../machine/trace-control.ts';
+import { Vm } from '../machine/vm.ts';
+import type { SessionHeader } from '../model/events.ts';
+import { QmpClient } from '../qmp/client.ts';
+import { learnDevices, readVcpus, requireSelected } from './look.ts';
+import { SessionDir, processRef } from './session-dir.ts';
+import { Session } from './session.ts';
+import { Spool } from './spool.ts';
+import { eventsForDevices } from './trace-events.ts';
+import { type RecordOptions, type Started, begin } from './assemble.ts';
+import { whenClosed } from './detach.ts';
+import { wallClock, headerBase } from './header.ts';
+import { createSpool, requireFolder, removeAll } from './places.ts';
+
+/** Attaches to a QEMU that runs, by its QMP socket. Throws MmioError; QEMU is then as it was. */
+export async function recordAttach(address: string, options: RecordOptions): Promise<Started> {
+  for (const path of options.outputs) await requireFolder(path);
+  const qmp = await QmpClient.connect(address);
+  let dir: SessionDir | undefined;
+  let spool: Spool | undefined;
+  const undo: (() => Promise<unknown>)[] = [];
+  try {
+    const vcpus = await readVcpus(qmp);
+    const [thread = 0] = vcpus.keys();
+    const owner = processOfThread(thread);
+    const argv = owner === undefined ? [] : cmdlineOf(owner.pid);
+    const selecting = new Session(options.selection, []);
+    await learnDevices(qmp, selecting.devices);
+    requireSelected(selecting.devices, options.selection);
+    const traceEvents = eventsForDevices(selecting.devices.selected);
+
+    dir = await SessionDir.create();
+    spool = await createSpool(dir, options, owner?.uid);
+    const before = await readTraceState(qmp, ['*']);
+    const log: LogTarget = owner === undefined ? { kind: 'none' } : logTargetOf(argv, owner.pid);
+    const qemu = owner === undefined ? undefined : processRef(owner.pid);
+    const onProblem = options.notice;
+    const vm = new Vm(qmp, { address, process: qemu, traceEvents, onProblem });
+    const ours = await readTraceState(qmp, traceEvents);
+    const restore = {
+      events: [...ours.keys()].map((name) => [name, before.get(name) ?? false] as const),
+      log,
+    };
+    const header: SessionHeader = {
+      ...headerBase(wallClock(), qmp),
+      clock: stampsMessages(argv) ? 'qemu' : 'poll',
+      argv,
+    };
+    const prelude = spool.currentPath;
+    await redirectLog(qmp, prelude);
+    undo.push(() => restoreLog(qmp, restore.log));
+    undo.unshift(() => restoreTraceState(qmp, new Map(restore.events)));
+    // One event goes on after the other: the recording begins where all are, with a new segment.
+    await setTraceEvents(qmp, traceEvents, true);
+    await redirectLog(qmp, spool.nextPath);
+    spool = await Spool.reopen(spool.dir, { segment: 2, offset: 0 });
+    await whenClosed(vm, prelude);
+    // Whatever else QEMU logs (-d, or `log` and `trace-event` of its monitor) is somebody's.
+    const userLog: UserLog = {
+      path: owner === undefined ? undefined : appendablePath(log, owner.pid),
+      patterns: [...before].filter(([, on]) => on).map(([name]) => name),
+      logItems: true,
+    };
+    return await begin({
+      dir,
+      spool,
+      vm,
+      header,
+      options,
+      userLog,
+      prelude,
+      child: undefined,
+      info: { qemu, launched: false, qmpAddress: address, traceEvents, restore },
+    });
+  } catch (error) {
+    for (const step of undo) await step().catch(() => undefined);
+    await qmp.close();
+    await removeAll(dir, spool);
+    throw error;
+  }
+}
+
+function stampsMessages(argv: readonly string[]): boolean {
+  if (argv.length === 0) return false;
+  const last = valuesOf(scanArgv(argv).options, 'msg').at(-1) ?? '';
+  return /(^|,)timestamp(=on|=yes|=true)?(,|$)/.test(last);
+}

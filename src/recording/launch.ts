@@ -1,0 +1,112 @@
+/** Starts a QEMU and records it from its first instruction. */
+import { readFile } from 'node:fs/promises';
+import { join, resolve as resolvePath } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MmioError } from '../base/errors.ts';
+import { planLaunch, type LaunchPlan } from '../machine/argv.ts';
+import type { UserLog } from '../machine/argv-user.ts';
+import { launchQemu, type QemuProcess } from '../machine/process.ts';
+import { Vm } from '../machine/vm.ts';
+import type { SessionHeader } from '../model/events.ts';
+import { QmpClient } from '../qmp/client.ts';
+import { SessionDir, processRef } from './session-dir.ts';
+import type { Spool } from './spool.ts';
+import { eventsForArgv } from './trace-events.ts';
+import { type RecordOptions, type Started, begin } from './assemble.ts';
+import { wallClock, headerBase } from './header.ts';
+import { spoolIn, createSpool, removeAll } from './places.ts';
+
+const CONNECT_RETRY_MS = 20;
+
+const CONNECT_LIMIT_MS = 15_000;
+
+/** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
+export function planRecording(
+  argv: readonly string[],
+  options: { readonly selection: readonly string[]; readonly spoolDir?: string | undefined },
+  dir = new SessionDir('SESSION'),
+): LaunchPlan {
+  const spoolDir = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
+  const needs = { qmpSocket: dir.qmpSocket, logFile: join(spoolDir, '000001') };
+  const { devices } = planLaunch(argv, { ...needs, traceEvents: [] });
+  return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, options.selection) });
+}
+
+/** Starts QEMU and records it from its first instruction. Throws MmioError; then nothing is left. */
+export async function recordLaunch(
+  argv: readonly string[],
+  options: RecordOptions,
+): Promise<Started> {
+  planRecording(argv, options);
+  const dir = await SessionDir.create();
+  let child: QemuProcess | undefined;
+  let spool: Spool | undefined;
+  try {
+    const plan = planRecording(argv, options, dir);
+    spool = await createSpool(dir, options, await uidOf(plan.runAs));
+    const start = wallClock();
+    child = await launchQemu(plan, { stderrFile: dir.qemuStderr });
+    const qmp = await child.orExit(connectPatiently(dir.qmpSocket, child.exited));
+    const traceEvents = plan.argv.flatMap((word, i) =>
+      word === '-trace' && i >= argv.length ? [plan.argv[i + 1] ?? ''] : [],
+    );
+    const qemu = processRef(child.pid);
+    const address = dir.qmpSocket;
+    const onProblem = options.notice;
+    const vm = new Vm(qmp, { address, process: qemu, child, traceEvents, onProblem });
+    const header: SessionHeader = {
+      ...headerBase(start, qmp),
+      clock: 'qemu',
+      argv: plan.argv,
+    };
+    const started = await begin({
+      dir,
+      spool,
+      vm,
+      header,
+      options,
+      userLog: userLogOf(plan, child.pid),
+      child,
+      info: { qemu, launched: true, qmpAddress: address, traceEvents, restore: undefined },
+    });
+    if (!plan.startPaused) await vm.resume();
+    return started;
+  } catch (error) {
+    await child?.terminate(1000);
+    await removeAll(dir, spool);
+    throw error;
+  }
+}
+
+/** Where a QEMU of ours would have logged, and what of it is the user's. */
+function userLogOf(plan: LaunchPlan, pid: number): UserLog | undefined {
+  const { userLog } = plan;
+  if (userLog?.path === undefined) return userLog;
+  return { ...userLog, path: resolvePath(userLog.path.replace('%d', String(pid))) };
+}
+
+/** User id of a name, for QEMU's -runas; undefined where there is none to look up. */
+async function uidOf(user: string | undefined): Promise<number | undefined> {
+  if (user === undefined) return undefined;
+  if (/^\d+(:|$)/.test(user)) return parseInt(user, 10);
+  const passwd = await readFile('/etc/passwd', 'utf8');
+  const line = passwd.split('\n').find((entry) => entry.startsWith(`${user}:`));
+  return line === undefined ? undefined : Number(line.split(':')[2]);
+}
+
+/** Waits for a QEMU that has just been started to listen. */
+async function connectPatiently(socket: string, exited: Promise<unknown>): Promise<QmpClient> {
+  const deadline = Date.now() + CONNECT_LIMIT_MS;
+  let gone = false;
+  void exited.then(() => (gone = true));
+  for (;;) {
+    try {
+      return await QmpClient.connect(socket);
+    } catch (error) {
+      const early =
+        error instanceof MmioError && (error.code === 'not-found' || error.code === 'refused');
+      if (!early || gone || Date.now() > deadline) throw error;
+      await sleep(CONNECT_RETRY_MS);
+    }
+  }
+}
