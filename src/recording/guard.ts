@@ -123,8 +123,10 @@ export class SpoolGuard {
 
   async #rotate(): Promise<void> {
     const { spool, vm } = this.#options;
-    await vm.logInto(spool.nextPath);
-    spool.advanceWriter();
+    if (!spool.adoptNext()) {
+      await vm.logInto(spool.nextPath);
+      spool.advanceWriter();
+    }
     this.#rotationProblem = undefined;
   }
 

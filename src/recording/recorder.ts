@@ -122,8 +122,8 @@ export class Recorder {
         continue;
       }
       if (spool.behind) await this.#leaveSegment();
-      else if (ended && journal.nextAt === undefined) break;
-      else await sleep(POLL_MS);
+      else if (!ended || journal.nextAt !== undefined) await sleep(POLL_MS);
+      else if (!spool.adoptNext()) break;
     }
     decoder.finish();
     await this.#drain();

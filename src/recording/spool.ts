@@ -135,6 +135,16 @@ export class Spool {
     return segmentPath(this.dir, this.#newest + 1);
   }
 
+  /**
+   * Takes over a next segment that QEMU logs into without our knowing: it did as it was told, and
+   * its answer was lost with the connection. False where there is none.
+   */
+  adoptNext(): boolean {
+    if (sizeOf(this.nextPath) === 0) return false;
+    this.#newest++;
+    return true;
+  }
+
   /** Leaves a segment that QEMU has closed and that has been read to its end. */
   async advanceReader(): Promise<void> {
     await this.#file?.close();

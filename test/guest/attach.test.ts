@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { QmpClient } from '../../src/qmp/client.ts';
@@ -158,6 +159,8 @@ describe('attaching to a QEMU that runs', () => {
     const out = bench.path('poll.mmiotrace');
     const run = await bench.record('--qmp', guest.socket, '--device', 'dut', '-o', out);
     await untilCounted(500);
+    // Some polls more, however quickly those came.
+    await sleep(500);
     await interrupt(run);
     const text = bench.read('poll.mmiotrace');
     const counts = countsIn(text);

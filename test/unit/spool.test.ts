@@ -109,3 +109,20 @@ test('also with segments that the first one died before deleting', async () => {
   expect(await readText(spool)).toBe('\n');
   await spool.close();
 });
+
+test('a segment that QEMU began without our knowing is taken over, an empty one is not', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'mmiobridge-spool-'));
+  const spool = await Spool.create(dir);
+  try {
+    writeFileSync(spool.nextPath, '');
+    expect(spool.adoptNext()).toBe(false);
+    writeFileSync(spool.nextPath, 'a line\n');
+    const next = spool.nextPath;
+    expect(spool.adoptNext()).toBe(true);
+    expect(spool.currentPath).toBe(next);
+    expect(spool.behind).toBe(true);
+  } finally {
+    await spool.close();
+    rmSync(dir, { recursive: true });
+  }
+});
