@@ -108,7 +108,9 @@ export class Recorder {
       if (this.#failure !== undefined) throw this.#failure.error;
       const ended = this.#sourceEnded;
       const bytesRead = await this.#readOnce();
+      let taken = false;
       for (let entry; (entry = journal.take(spool.position)) !== undefined;) {
+        taken = true;
         this.#parts.session.note(entry.event);
         await this.#drainSession();
       }
@@ -121,6 +123,8 @@ export class Recorder {
         if (bytesRead < BEHIND_BYTES && !ended && !spool.behind) await sleep(POLL_MS);
         continue;
       }
+      // The entry stood in the way of what lies behind its place.
+      if (taken) continue;
       if (spool.behind) await this.#leaveSegment();
       else if (!ended || journal.nextAt !== undefined) await sleep(POLL_MS);
       else if (!spool.adoptNext()) break;
@@ -220,7 +224,10 @@ export class Recorder {
       if (open === false || (open === undefined && performance.now() > deadline)) break;
       await sleep(POLL_MS / 5);
     }
-    // What a vCPU wrote into it after we last looked, before it was closed.
+    // What a vCPU wrote into it after we last looked, before it was closed; first comes an entry
+    // of the journal that has its place in this segment.
+    const waiting = this.#parts.journal.nextAt;
+    if (waiting !== undefined && waiting.segment <= spool.position.segment) return;
     if ((await this.#readOnce()) > 0) return;
     decoder.finish();
     await this.#drain();
