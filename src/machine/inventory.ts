@@ -1,4 +1,4 @@
-import type { Bar } from '../model/device.ts';
+import type { Device } from '../model/device.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { findQomFunctions, readHostAddress, type QomFunction } from './qom-pci.ts';
 import { parseQtree } from './qtree.ts';
@@ -7,25 +7,12 @@ import { emptyBars, readQueryPci, type PciInfo } from './query-pci.ts';
 /** `bus` of a function behind a bridge that firmware has not given a bus number yet. */
 export const NO_BUS = -1;
 
-/** A PCI function of the guest, as QEMU has it now. */
-export interface PciFunction {
-  /** `id=` of its `-device`; empty if it has none. */
-  readonly qemuId: string;
-  /** QEMU's type name, e.g. `vfio-pci`; empty if its object was not found. */
-  readonly type: string;
-  /** `0000:01:00.0` for vfio-pci, `vfio-user:PATH` for vfio-user-pci; empty for emulated ones. */
-  readonly hostAddress: string;
-  /** Bus of the guest, or `NO_BUS`. */
-  readonly bus: number;
-  /** Device number << 3 | function. */
-  readonly devfn: number;
-  readonly vendorId: number;
-  readonly deviceId: number;
-  /** 24 bits, of which QEMU tells the upper 16; 0 if unknown. */
-  readonly classCode: number;
-  readonly irq: number;
-  /** `BAR_SLOTS` of them; `start` is 0 while unassigned. */
-  readonly bars: readonly Bar[];
+/**
+ * A PCI function of the guest, as QEMU has it now: what QMP tells of a `Device`. `bus` may be
+ * `NO_BUS`; `hostAddress` is `vfio-user:PATH` for vfio-user-pci; of `classCode` QEMU tells the upper
+ * 16 bits; a BAR's `start` is 0 while unassigned.
+ */
+export interface PciFunction extends Omit<Device, 'id' | 'name' | 'driver'> {
   /** In QEMU's object tree; empty if not found. */
   readonly qomPath: string;
 }

@@ -1,19 +1,12 @@
 import { MmioError } from '../base/errors.ts';
-import { BAR_SLOTS, NO_BAR, type Bar } from '../model/device.ts';
+import { BAR_SLOTS, NO_BAR, type Bar, type Device } from '../model/device.ts';
 import { isObject } from '../qmp/protocol.ts';
 
 /** A function as `query-pci` tells it (QEMU's `qapi/pci.json`, PciDeviceInfo). */
-export interface PciInfo {
-  readonly qemuId: string;
-  readonly bus: number;
-  /** Device number << 3 | function. */
-  readonly devfn: number;
-  readonly vendorId: number;
-  readonly deviceId: number;
-  readonly classCode: number;
-  readonly irq: number;
-  /** `BAR_SLOTS` of them. */
-  readonly bars: readonly Bar[];
+export interface PciInfo extends Pick<
+  Device,
+  'qemuId' | 'bus' | 'devfn' | 'vendorId' | 'deviceId' | 'classCode' | 'irq' | 'bars'
+> {
   /** Of a bridge: what is behind it; nothing until firmware has given its bus a number. */
   readonly behind: readonly PciInfo[];
 }
