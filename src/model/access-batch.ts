@@ -16,6 +16,9 @@ export interface SourcePosition {
   readonly offset: number;
 }
 
+/** Memory of so many bytes, zeroed. */
+export type Allocate = (lengthBytes: number) => ArrayBufferLike;
+
 /**
  * A few thousand accesses as columns; row `i` is one access. Batches are reused: whoever is handed
  * one has done with it when its `write` returns, or when the promise that it returned settles.
@@ -51,19 +54,20 @@ export class AccessBatch {
   /** Where the source stands after this batch, if it can be resumed. */
   position: SourcePosition | undefined;
 
-  constructor(capacity: number) {
+  /** @param allocate gives each column its memory: threads may share it */
+  constructor(capacity: number, allocate: Allocate = (bytes) => new ArrayBuffer(bytes)) {
     this.capacity = capacity;
-    this.timeNs = new Float64Array(capacity);
-    this.op = new Uint8Array(capacity);
-    this.space = new Uint8Array(capacity);
-    this.width = new Uint8Array(capacity);
-    this.region = new Uint16Array(capacity);
-    this.mapId = new Uint32Array(capacity);
-    this.offset = new Float64Array(capacity);
-    this.valueLo = new Uint32Array(capacity);
-    this.valueHi = new Uint32Array(capacity);
-    this.cpu = new Int16Array(capacity);
-    this.pcLo = new Uint32Array(capacity);
-    this.pcHi = new Uint32Array(capacity);
+    this.timeNs = new Float64Array(allocate(capacity * 8));
+    this.op = new Uint8Array(allocate(capacity));
+    this.space = new Uint8Array(allocate(capacity));
+    this.width = new Uint8Array(allocate(capacity));
+    this.region = new Uint16Array(allocate(capacity * 2));
+    this.mapId = new Uint32Array(allocate(capacity * 4));
+    this.offset = new Float64Array(allocate(capacity * 8));
+    this.valueLo = new Uint32Array(allocate(capacity * 4));
+    this.valueHi = new Uint32Array(allocate(capacity * 4));
+    this.cpu = new Int16Array(allocate(capacity * 2));
+    this.pcLo = new Uint32Array(allocate(capacity * 4));
+    this.pcHi = new Uint32Array(allocate(capacity * 4));
   }
 }

@@ -1,9 +1,11 @@
 /** Any readable format to any writable one. */
+import { statSync } from 'node:fs';
 import { MmioError } from '../base/errors.ts';
 import type { SessionEvent } from '../model/events.ts';
 import { isBatch, type Recording } from '../model/stream.ts';
 import { detectFormat, type InputFormat } from '../sources/detect.ts';
 import { openInput, type Input } from '../sources/input.ts';
+import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import { openQemuLog, type LogOptions } from './log-recording.ts';
 import { OutputSet, type OutputOptions } from './output-set.ts';
 
@@ -19,6 +21,9 @@ export interface Converted {
   /** The first damages, for a person. */
   readonly evidence: readonly string[];
 }
+
+/** A log that is shorter is read before a thread would have started. */
+const THREAD_FROM_BYTES = 8 * 1024 * 1024;
 
 const MAX_EVIDENCE = 5;
 /** Events that may wait for the first access. */
@@ -44,8 +49,29 @@ export async function openRecording(
     case 'mmiotrace':
       return (await import('../sources/mmiotrace-file.ts')).openMmiotrace(first.chunks);
     case 'qemu-log':
-      return openQemuLog(concatenated([first, ...rest]), options);
+      return openLog(inputs, [first, ...rest], options);
   }
+}
+
+async function openLog(
+  paths: readonly string[],
+  inputs: readonly Input[],
+  options: LogOptions,
+): Promise<Recording> {
+  if (fileBytes(paths) >= THREAD_FROM_BYTES) {
+    for (const input of inputs) await input.close();
+    const decoder = new (await import('../sources/qemu-log/threaded-decoder.ts')).ThreadedDecoder();
+    return openQemuLog(decoder, decoder.decode(paths), options);
+  }
+  const decoder = new QemuLogDecoder();
+  return openQemuLog(decoder, decoder.decode(concatenated(inputs)), options);
+}
+
+/** Together; 0 if one of them is not a file, and so can be read but once. */
+function fileBytes(paths: readonly string[]): number {
+  const stats = paths.map((path) => (path === '-' ? undefined : statSync(path)));
+  if (!stats.every((stat) => stat?.isFile())) return 0;
+  return stats.reduce((sum, stat) => sum + (stat?.size ?? 0), 0);
 }
 
 async function* concatenated(inputs: readonly Input[]): AsyncGenerator<Uint8Array> {

@@ -4,7 +4,7 @@ import { TOOL } from '../base/version.ts';
 import { guestAddress } from '../model/device.ts';
 import type { SessionHeader } from '../model/events.ts';
 import type { Recording, StreamItem } from '../model/stream.ts';
-import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
+import type { DecodedSoFar } from '../sources/qemu-log/decoder.ts';
 import type { TraceBatch, TraceEvent } from '../sources/qemu-log/trace-batch.ts';
 import type { BarBase } from './devices.ts';
 import { Session } from './session.ts';
@@ -16,17 +16,17 @@ export interface LogOptions {
 }
 
 /**
+ * @param items of the decoder: all of its log
  * Throws MmioError `damaged` where the input has no line of a QEMU log; while it is read,
  * `not-found` at its end if no device of the log was selected.
  */
 export async function openQemuLog(
-  chunks: AsyncIterable<Uint8Array>,
+  decoder: DecodedSoFar,
+  items: AsyncGenerator<TraceBatch | TraceEvent>,
   options: LogOptions,
 ): Promise<Recording> {
-  const decoder = new QemuLogDecoder();
   const session = new Session(options.selection, decoder.targets);
   for (const base of options.barBases) session.devices.placeByHand(base);
-  const items = decode(decoder, chunks);
   // The first item is decoded before the header is made: it tells when the recording began.
   const first = await items.next();
   const start = decoder.start;
@@ -51,21 +51,9 @@ export async function openQemuLog(
   return { header, items: stream };
 }
 
-async function* decode(
-  decoder: QemuLogDecoder,
-  chunks: AsyncIterable<Uint8Array>,
-): AsyncGenerator<TraceBatch | TraceEvent> {
-  for await (const chunk of chunks) {
-    decoder.feed(chunk);
-    for (let item; (item = decoder.next()) !== undefined;) yield item;
-  }
-  decoder.finish();
-  for (let item; (item = decoder.next()) !== undefined;) yield item;
-}
-
 function* ending(
   session: Session,
-  decoder: QemuLogDecoder,
+  decoder: DecodedSoFar,
   timeless: boolean,
 ): Generator<StreamItem> {
   const timeNs = session.lastTimeNs;
@@ -78,7 +66,7 @@ function* ending(
 }
 
 /** Throws where nothing came out because nothing was selected: tells what there would be. */
-function requireAny(session: Session, decoder: QemuLogDecoder, options: LogOptions): void {
+function requireAny(session: Session, decoder: DecodedSoFar, options: LogOptions): void {
   if (session.devices.selected.length > 0) return;
   const devices = session.devices.states.map(({ device }) =>
     device.hostAddress === ''

@@ -15,6 +15,8 @@ export interface Input {
   readonly head: Uint8Array;
   /** A chunk is valid until the next but one is asked for. */
   readonly chunks: AsyncIterable<Uint8Array>;
+  /** For one that is not read to its end. */
+  readonly close: () => Promise<unknown>;
 }
 
 /** Opens `-`, a file, or a gzip'd file (told by its first bytes). Throws MmioError `not-found`. */
@@ -23,7 +25,9 @@ export async function openInput(path: string): Promise<Input> {
   const first = await peek(raw);
   if (first.head[0] !== 0x1f || first.head[1] !== 0x8b) return first;
   const gunzip = Readable.from(first.chunks).pipe(createGunzip({ chunkSize: BLOCK_BYTES / 4 }));
-  return peek(gunzipped(gunzip, path));
+  const unpacked = await peek(gunzipped(gunzip, path));
+  const close = () => Promise.all([unpacked.close(), first.close()]);
+  return { ...unpacked, close };
 }
 
 /** A file as MmioError `damaged` where the compressed data ends too early or is not gzip. */
@@ -100,12 +104,13 @@ async function* blocksOf(file: Awaited<ReturnType<typeof open>>): AsyncGenerator
 
 /** Looks at the first chunk without taking it away. */
 async function peek(chunks: AsyncGenerator<Uint8Array>): Promise<Input> {
+  const close = () => chunks.return(undefined);
   const first = await chunks.next();
-  if (first.done === true) return { head: new Uint8Array(0), chunks };
+  if (first.done === true) return { head: new Uint8Array(0), chunks, close };
   const head = first.value;
   async function* all(): AsyncGenerator<Uint8Array> {
     yield head;
     yield* chunks;
   }
-  return { head, chunks: all() };
+  return { head, chunks: all(), close };
 }

@@ -7,10 +7,11 @@ import { median, MMIOBRIDGE, run } from './run.ts';
 import { printTable } from './table.ts';
 import { writeVfioLog } from './vfio-log.ts';
 
-const PERL_SCRIPT = fileURLToPath(new URL('convert.pl', import.meta.url));
+const PERL = fileURLToPath(new URL('convert.pl', import.meta.url));
+const TUNED_PERL = fileURLToPath(new URL('convert-tuned.pl', import.meta.url));
 const C_SOURCE = fileURLToPath(new URL('convert.c', import.meta.url));
 
-/** A vfio log to mmiotrace text: ours, what one writes by hand in perl, and a page of C. */
+/** A vfio log to mmiotrace text: ours, what one writes by hand in perl, that tuned, a page of C. */
 export async function benchConvert(dir: string, quick: boolean): Promise<void> {
   const lines = quick ? 1_000_000 : 3_000_000;
   const log = join(dir, 'vfio.log');
@@ -18,16 +19,26 @@ export async function benchConvert(dir: string, quick: boolean): Promise<void> {
   const compiled = compile(join(dir, 'convert-c'));
   const oursText = join(dir, 'ours.mmiotrace');
   const ours = () => run([...MMIOBRIDGE, 'convert', log, '-o', oursText]);
-  const perl = () => run(['perl', '-n', PERL_SCRIPT, log], { stdout: join(dir, 'perl.txt') });
+  const perl = (script: string, text: string) =>
+    run(['perl', '-n', script, log], { stdout: join(dir, text) });
   const c = () => run([compiled ?? ''], { stdin: log, stdout: join(dir, 'c.txt') });
 
-  const seconds = { ours: [] as number[], perl: [] as number[], c: [] as number[] };
+  const seconds = {
+    ours: [] as number[],
+    perl: [] as number[],
+    tuned: [] as number[],
+    c: [] as number[],
+  };
   for (let round = 0; round < (quick ? 2 : 5); round++) {
     seconds.ours.push((await ours()).seconds);
     if (compiled !== undefined) seconds.c.push((await c()).seconds);
-    if (round < 2) seconds.perl.push((await perl()).seconds);
+    if (round < 2) {
+      seconds.perl.push((await perl(PERL, 'perl.txt')).seconds);
+      seconds.tuned.push((await perl(TUNED_PERL, 'tuned.txt')).seconds);
+    }
   }
   await requireSame(oursText, join(dir, 'perl.txt'));
+  await requireSame(oursText, join(dir, 'tuned.txt'));
   if (compiled !== undefined) await requireSame(oursText, join(dir, 'c.txt'));
 
   const startup: number[] = [];
@@ -44,7 +55,8 @@ export async function benchConvert(dir: string, quick: boolean): Promise<void> {
     `convert: ${lines / 1e6} million vfio lines to mmiotrace text, whole process, median; the R and W lines of all are equal`,
     [
       row('mmiobridge convert', seconds.ours),
-      row('perl, one regular expression', seconds.perl),
+      row('perl, as one writes it', seconds.perl),
+      row('perl, tuned', seconds.tuned),
       compiled === undefined ? ['C', 'no gcc'] : row('C, one page', seconds.c),
       ['of ours, starting the program', `${median(startup).toFixed(2)} s`],
     ],

@@ -1,13 +1,22 @@
 import type { BarBase } from '../../src/recording/devices.ts';
 import { openQemuLog } from '../../src/recording/log-recording.ts';
 import type { SessionEvent } from '../../src/model/events.ts';
-import { isBatch } from '../../src/model/stream.ts';
+import { isBatch, type Recording } from '../../src/model/stream.ts';
 import { MmiotraceSink } from '../../src/sinks/mmiotrace.ts';
+import { QemuLogDecoder } from '../../src/sources/qemu-log/decoder.ts';
 import { MemoryOutput } from './memory-output.ts';
 
 export interface LogOptions {
   readonly device?: readonly string[];
   readonly barBase?: readonly BarBase[];
+}
+
+function open(log: string, options: LogOptions): Promise<Recording> {
+  const decoder = new QemuLogDecoder();
+  return openQemuLog(decoder, decoder.decode(once(log)), {
+    selection: options.device ?? [],
+    barBases: options.barBase ?? [],
+  });
 }
 
 async function* once(text: string): AsyncGenerator<Uint8Array> {
@@ -21,10 +30,7 @@ export function stamped(lines: readonly string[]): string {
 
 /** A QEMU log as mmiotrace text, line by line, less what stands at the head and the end of each. */
 export async function textOf(log: string, options: LogOptions = {}): Promise<string[]> {
-  const recording = await openQemuLog(once(log), {
-    selection: options.device ?? [],
-    barBases: options.barBase ?? [],
-  });
+  const recording = await open(log, options);
   const output = new MemoryOutput();
   const sink = new MmiotraceSink(output);
   await sink.begin(recording.header);
@@ -39,10 +45,7 @@ export async function textOf(log: string, options: LogOptions = {}): Promise<str
 
 /** The events of a recording of a QEMU log. */
 export async function eventsOf(log: string, options: LogOptions = {}): Promise<SessionEvent[]> {
-  const recording = await openQemuLog(once(log), {
-    selection: options.device ?? [],
-    barBases: options.barBase ?? [],
-  });
+  const recording = await open(log, options);
   const events: SessionEvent[] = [];
   for await (const item of recording.items()) if (!isBatch(item)) events.push(item);
   return events;

@@ -181,6 +181,43 @@ describe('convert takes a QEMU log', () => {
   });
 });
 
+describe('convert of a large log', () => {
+  /** Enough for a thread of its own; rows, events, damage and lines of others in all mixtures. */
+  const lines = Array.from({ length: 120_000 }, (_, line) => {
+    const us = 100_000 + line;
+    if (line < 10_000 || line > 20_000 || line % 3 === 0) {
+      return `6103@1795392285.${us}:vfio_region_write  (0000:01:00.0:region0+0x${(line % 999).toString(16)}, 0x${line.toString(16)}, 4)\n`;
+    }
+    if (line % 7 === 0) return 'vfio_region_write  (0000:01:00.0:regi\n';
+    if (line % 11 === 0) return 'kvm_something else\n';
+    return `6103@1795392285.${us}:vfio_msi_interrupt  (0000:01:00.0) vector ${line % 5} 0xfee00000/0x4021\n`;
+  });
+  const log = LOG + lines.join('');
+
+  it('is large enough', () => expect(log.length).toBeGreaterThan(8 * 1024 * 1024));
+
+  it.each(['.mmiotrace', '.ndjson'])('gives the same %s as reading it from a pipe', async (to) => {
+    await using place = new Workplace();
+    writeFileSync(place.path('a.log'), log);
+    const file = await place.cli(['convert', 'a.log', '-o', `a${to}`]);
+    const pipe = await place.cli(['convert', '-', '-o', `b${to}`], { input: log });
+    expect(file).toEqual(pipe);
+    expect(file.status).toBe(3);
+    expect(file.stdout + file.stderr).toMatch(/^113,334 accesses$/m);
+    expect(place.text(`a${to}`) === place.text(`b${to}`)).toBe(true);
+  });
+
+  it('whose second piece cannot be decompressed: what was read is written, then the error', async () => {
+    await using place = new Workplace();
+    writeFileSync(place.path('a.log'), log);
+    writeFileSync(place.path('b.log.gz'), gzipSync(LOG).subarray(0, 60));
+    const inputs = ['a.log', 'b.log.gz'];
+    const result = await place.cli(['convert', ...inputs, '-o', 'a.mmiotrace']);
+    expect(refusal(result, 1)).toContain('b.log.gz cannot be decompressed to its end');
+    expect(accessesOf(place.text('a.mmiotrace'))).toHaveLength(113_334);
+  });
+});
+
 describe('convert takes what the kernel wrote', () => {
   it('through a capture and back, byte for byte', async () => {
     await using at = new Workplace();

@@ -51,9 +51,19 @@ export interface DecoderOptions {
   readonly alsoOther?: (name: string) => boolean;
 }
 
-export class QemuLogDecoder {
+/** What a decoder knows of the log so far. */
+export interface DecodedSoFar {
+  /** Grows; batches have indexes into it. */
   readonly targets: readonly TraceTarget[];
   /** Lines that are not ours, by the event's name. */
+  readonly otherLines: ReadonlyMap<string, number>;
+  readonly damagedLines: number;
+  /** Wall clock at session time 0, once it is known. */
+  readonly start: { readonly sec: number; readonly ns: number } | undefined;
+}
+
+export class QemuLogDecoder implements DecodedSoFar {
+  readonly targets: readonly TraceTarget[];
   readonly otherLines = new Map<string, number>();
   damagedLines = 0;
   /** Lines with and without a time stamp. */
@@ -61,7 +71,8 @@ export class QemuLogDecoder {
   unstampedLines = 0;
 
   readonly #options: DecoderOptions;
-  readonly #batch: TraceBatch;
+  #batch: TraceBatch;
+  #keepsRows = false;
   readonly #table = new TargetTable();
   readonly #bytes = Buffer.from(new ArrayBuffer(BUFFER_BYTES + SLACK_BYTES));
   readonly #view = new DataView(this.#bytes.buffer);
@@ -103,7 +114,6 @@ export class QemuLogDecoder {
     }
   }
 
-  /** Wall clock at session time 0, once it is known. */
   get start(): { readonly sec: number; readonly ns: number } | undefined {
     return this.#startSec === undefined ? undefined : { sec: this.#startSec, ns: this.#startNs };
   }
@@ -126,6 +136,12 @@ export class QemuLogDecoder {
     this.#pending = chunk;
   }
 
+  /** From now on rows are added to this batch, behind those it has; nobody else takes them out. */
+  fill(batch: TraceBatch): void {
+    this.#batch = batch;
+    this.#keepsRows = true;
+  }
+
   /**
    * A full or, at the end of what was fed, a partial batch; or an event; or `undefined` when more
    * bytes are needed. A batch is valid until the next call.
@@ -137,7 +153,8 @@ export class QemuLogDecoder {
       this.#event = undefined;
       return event;
     }
-    batch.length = 0;
+    if (!this.#keepsRows) batch.length = 0;
+    const before = batch.length;
     for (;;) {
       while (this.#at < this.#linesEnd) {
         if (batch.length === batch.capacity) return this.#handOut(this.#at);
@@ -145,12 +162,23 @@ export class QemuLogDecoder {
         if (this.#at === this.#linesEnd || batch.length === batch.capacity) continue;
         const start = this.#at;
         this.#plainLine();
-        if (this.#event !== undefined) return batch.length > 0 ? this.#handOut(start) : this.next();
+        if (this.#event === undefined) continue;
+        return batch.length > before ? this.#handOut(start) : this.next();
       }
       if (!this.#refill()) break;
     }
-    if (batch.length > 0) return this.#handOut(this.#at);
+    if (batch.length > before) return this.#handOut(this.#at);
     return this.#event === undefined ? undefined : this.next();
+  }
+
+  /** All items of a stream that is one segment. A batch is valid until the next item is asked for. */
+  async *decode(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<TraceBatch | TraceEvent> {
+    for await (const chunk of chunks) {
+      this.feed(chunk);
+      for (let item; (item = this.next()) !== undefined;) yield item;
+    }
+    this.finish();
+    for (let item; (item = this.next()) !== undefined;) yield item;
   }
 
   /** The segment is at its end: a last line without a newline is damage, and comes from `next`. */

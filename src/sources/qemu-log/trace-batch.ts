@@ -1,4 +1,4 @@
-import { AccessBatch, type SourcePosition } from '../../model/access-batch.ts';
+import { AccessBatch, type Allocate, type SourcePosition } from '../../model/access-batch.ts';
 
 /** What a trace line says its access went to. Interned: lines carry an index into a list of these. */
 export type TraceTarget =
@@ -21,10 +21,28 @@ export class TraceBatch extends AccessBatch {
   /** Thread id of the QEMU thread that logged the line; 0 where the log does not say. */
   readonly thread: Int32Array;
 
-  constructor(capacity: number) {
-    super(capacity);
-    this.target = new Uint32Array(capacity);
-    this.thread = new Int32Array(capacity);
+  constructor(capacity: number, allocate: Allocate = (bytes) => new ArrayBuffer(bytes)) {
+    super(capacity, allocate);
+    this.target = new Uint32Array(allocate(capacity * 4));
+    this.thread = new Int32Array(allocate(capacity * 4));
+  }
+
+  /** Adds the rows [from, to) of another, all that a decoder has filled in; there must be room. */
+  append(source: TraceBatch, from: number, to: number): void {
+    const { timeNs, op, width, offset, valueLo, valueHi, cpu, target, thread } = this;
+    let out = this.length;
+    for (let row = from; row < to; row++, out++) {
+      timeNs[out] = source.timeNs[row]!;
+      op[out] = source.op[row]!;
+      width[out] = source.width[row]!;
+      offset[out] = source.offset[row]!;
+      valueLo[out] = source.valueLo[row]!;
+      valueHi[out] = source.valueHi[row]!;
+      cpu[out] = source.cpu[row]!;
+      target[out] = source.target[row]!;
+      thread[out] = source.thread[row]!;
+    }
+    this.length = out;
   }
 }
 
