@@ -1,6 +1,7 @@
 /** A running QEMU, however we came by it: its log, its trace events, its guest, and its end. */
 import { MmioError } from '../base/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
+import type { QmpEvent } from '../qmp/protocol.ts';
 import { redirectLog } from './log-control.ts';
 import { isAlive, openFilesOf, processOfThread } from './proc.ts';
 import type { QemuExit, QemuProcess } from './process.ts';
@@ -34,6 +35,7 @@ export class Vm {
   readonly #traceEvents: readonly string[];
   readonly #address: string;
   readonly #onProblem: (message: string) => void;
+  readonly #listeners = new Set<(event: QmpEvent) => void>();
   #qmp: QmpClient;
   #regaining: Promise<QmpClient> | undefined;
 
@@ -49,7 +51,7 @@ export class Vm {
       readonly onProblem: (message: string) => void;
     },
   ) {
-    this.#qmp = qmp;
+    this.#qmp = this.#listenTo(qmp);
     this.#address = options.address;
     this.#onProblem = options.onProblem;
     this.process = options.process;
@@ -86,9 +88,22 @@ export class Vm {
       await qmp.close();
       throw error;
     }
-    this.#qmp = qmp;
+    this.#qmp = this.#listenTo(qmp);
     this.#onProblem('the QMP connection is back');
     return qmp;
+  }
+
+  #listenTo(qmp: QmpClient): QmpClient {
+    qmp.onEvent((event) => {
+      for (const listener of this.#listeners) listener(event);
+    });
+    return qmp;
+  }
+
+  /** Calls `listener` with QEMU's events, also when the connection is another; returns what ends that. */
+  onEvent(listener: (event: QmpEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   async #requireSame(qmp: QmpClient): Promise<void> {

@@ -91,7 +91,7 @@ export class LiveRecording {
     this.#server = await serveControl(parts.dir.controlSocket, (request) => this.#answer(request));
     if (parts.vm !== undefined) {
       const { vm } = parts;
-      this.#unsubscribe = vm.qmp.onEvent((event) => {
+      this.#unsubscribe = vm.onEvent((event) => {
         this.#onEvent(event).catch((error: unknown) => this.#options.notice(messageOf(error)));
       });
       await this.#guard?.start();

@@ -330,10 +330,14 @@ describe('a QMP connection that comes back', () => {
     await until('it says so', () => run.stderr.includes('the QMP connection was lost'));
     await proxy.open();
     await until('it is back', () => run.stderr.includes('the QMP connection is back'));
+    await guest.watcher.execute('stop');
+    await guest.watcher.execute('cont');
     const { writes } = await status();
     await untilCounted(writes + 200);
     await interrupt(run);
-    expect(faultsIn(countsIn(bench.read('back.mmiotrace')))).toEqual([]);
+    const text = bench.read('back.mmiotrace');
+    expect(faultsIn(countsIn(text))).toEqual([]);
+    expect(text).toMatch(/^MARK \S+ mmiobridge: vm-state paused$/m);
     expect(await stateOf(guest)).toEqual(before);
   });
 

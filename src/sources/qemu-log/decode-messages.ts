@@ -48,14 +48,15 @@ export type FromWorker =
       readonly hint: string | undefined;
     };
 
-export function shareBlock(): BlockMemory {
+/** A block, and its memory for the other thread. */
+export function shareBlock(): { readonly block: TraceBatch; readonly memory: BlockMemory } {
   const memory: SharedArrayBuffer[] = [];
-  new TraceBatch(BLOCK_ROWS, (bytes) => {
+  const block = new TraceBatch(BLOCK_ROWS, (bytes) => {
     const column = new SharedArrayBuffer(bytes);
     memory.push(column);
     return column;
   });
-  return memory;
+  return { block, memory };
 }
 
 export function blockOf(memory: BlockMemory): TraceBatch {

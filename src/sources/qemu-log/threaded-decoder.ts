@@ -5,7 +5,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { MmioError } from '../../base/errors.ts';
-import { blockOf, BLOCK_ROWS, Credits, shareBlock } from './decode-messages.ts';
+import { BLOCK_ROWS, Credits, shareBlock } from './decode-messages.ts';
 import type { FromWorker, WorkerTask } from './decode-messages.ts';
 import type { DecodedSoFar } from './decoder.ts';
 import { TraceBatch, type TraceEvent, type TraceTarget } from './trace-batch.ts';
@@ -23,9 +23,12 @@ export class ThreadedDecoder implements DecodedSoFar {
    * for. Throws MmioError as `openInput` and its chunks do.
    */
   async *decode(paths: readonly string[]): AsyncGenerator<TraceBatch | TraceEvent> {
-    const memory = Array.from({ length: BLOCKS }, shareBlock);
-    const blocks = memory.map(blockOf);
-    const task: WorkerTask = { paths, blocks: memory, credits: new SharedArrayBuffer(4) };
+    const blocks = Array.from({ length: BLOCKS }, shareBlock);
+    const task: WorkerTask = {
+      paths,
+      blocks: blocks.map(({ memory }) => memory),
+      credits: new SharedArrayBuffer(4),
+    };
     const credits = new Credits(task.credits);
     credits.give(BLOCKS);
     const worker = new Worker(new URL('./decode-worker.js', import.meta.url), { workerData: task });
@@ -40,7 +43,7 @@ export class ThreadedDecoder implements DecodedSoFar {
           return;
         }
         this.targets.push(...message.targets);
-        const block = blocks[message.block];
+        const block = blocks[message.block]?.block;
         if (block === undefined) throw new RangeError(`no block ${message.block}`);
         let row = 0;
         for (const item of message.items) {
