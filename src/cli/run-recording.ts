@@ -5,21 +5,28 @@ import { MmioError, messageOf } from '../base/errors.ts';
 import { isAlive } from '../machine/proc.ts';
 import type { RecordingEnd } from '../recording/recorder.ts';
 import type { Started } from '../recording/assemble.ts';
+import { Interrupts } from './interrupts.ts';
 import { EXIT, say } from './print.ts';
 import { formatSummary } from './summary.ts';
 import { Terminal } from './terminal.ts';
 
 export interface RunOptions {
-  /** QEMU has the terminal: keys are not ours. */
-  readonly qemuHasTerminal: boolean;
+  /** Said when it has begun. */
+  readonly begun: (session: string) => string;
   readonly busiest: number;
   /** Ends by itself after so long. */
   readonly seconds: number | undefined;
 }
 
-/** Returns the exit status. Throws what the recording failed with. */
-export async function runRecording(started: Started, options: RunOptions): Promise<number> {
+/** Returns the exit status. Throws what `begin`, or the recording, failed with. */
+export async function runRecording(
+  begin: () => Promise<Started>,
+  options: RunOptions,
+): Promise<number> {
+  using interrupts = new Interrupts();
+  const started = await begin();
   const { live, child, info, dir } = started;
+  say(options.begun(info.id));
   let interrupted = false;
   const end = () => void live.end().catch((error: unknown) => say(messageOf(error)));
   const interrupt = () => {
@@ -38,13 +45,13 @@ export async function runRecording(started: Started, options: RunOptions): Promi
   };
   const terminal = new Terminal(
     { status: () => live.status(), mark: (text) => live.mark(text), quit: end, interrupt },
-    !options.qemuHasTerminal,
+    // Keys are QEMU's where it has the terminal.
+    child?.usesStdio !== true,
   );
-  const handlers = { SIGINT: interrupt, SIGTERM: interrupt, SIGHUP: hangUp } as const;
-  for (const [signal, handler] of Object.entries(handlers)) process.on(signal, handler);
   // With the terminal gone nobody reads what we say, and the recording goes on to its clean end.
   process.stderr.on('error', () => undefined);
   terminal.start();
+  interrupts.listen((signal) => (signal === 'SIGHUP' ? hangUp() : interrupt()));
   const timer = options.seconds === undefined ? undefined : setTimeout(end, options.seconds * 1000);
   let result: RecordingEnd;
   let seconds: number;
@@ -57,7 +64,7 @@ export async function runRecording(started: Started, options: RunOptions): Promi
   } finally {
     terminal.stop();
     clearTimeout(timer);
-    for (const [signal, handler] of Object.entries(handlers)) process.off(signal, handler);
+    interrupts[Symbol.dispose]();
   }
   if (dir.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });
   const words = (await child?.lastWords()) ?? '';

@@ -12,6 +12,7 @@ import {
   usesTerminal,
   valuesOf,
 } from './argv-user.ts';
+import { INTERRUPTS, TRAPPING, vfioChanges, vfioNotes } from './argv-vfio.ts';
 import { escapeCommas, isOn, parseOptionValue } from './option-value.ts';
 
 /** What a recording needs from the QEMU that it starts. */
@@ -22,6 +23,8 @@ export interface LaunchNeeds {
   readonly logFile: string;
   /** Trace events or patterns to switch on. */
   readonly traceEvents: readonly string[];
+  /** Interrupts of vfio-pci devices, too. */
+  readonly interrupts: boolean;
 }
 
 export interface ArgvChange {
@@ -63,7 +66,9 @@ export function planLaunch(argv: readonly string[], needs: LaunchNeeds): LaunchP
 
   const startPaused = hasOption(options, 'S');
   const userLog = userLogOf(options);
+  const properties = needs.interrupts ? [...TRAPPING, ...INTERRUPTS] : TRAPPING;
   const changes = [
+    ...vfioChanges(options, properties),
     qmpChange(argv, needs.qmpSocket),
     ...defaultMonitorChange(options),
     {
@@ -85,7 +90,7 @@ export function planLaunch(argv: readonly string[], needs: LaunchNeeds): LaunchP
   return {
     argv: [...argv, ...changes.flatMap((change) => change.added)],
     changes,
-    notes: notesOn(options, userLog),
+    notes: [...vfioNotes(options, properties), ...notesOn(options, userLog)],
     startPaused,
     userLog,
     usesStdio: usesTerminal(options),
@@ -176,7 +181,7 @@ function notesOn(options: readonly ScannedOption[], userLog: UserLog | undefined
   }
   if (hasOption(options, 'readconfig')) {
     notes.push(
-      'devices in a -readconfig file are not seen on the command line, only in the running QEMU',
+      'devices in a -readconfig file are not seen on the command line, only in the running QEMU, which warns of a -global that it has no use for',
     );
   }
   if (hasOption(options, 'incoming')) {

@@ -28,6 +28,8 @@ export interface RecordOptions {
   readonly spoolLimitBytes?: number | undefined;
   /** Where QEMU may write; undefined: the session's own folder. */
   readonly spoolDir?: string | undefined;
+  /** Of a QEMU that is started: interrupts of passed-through devices, too. */
+  readonly interrupts: boolean;
   readonly notice: Notice;
   /** What QEMU would have written to its standard error, had its log been its own. */
   readonly onUserLog: (bytes: Uint8Array) => void;

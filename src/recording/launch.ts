@@ -23,11 +23,15 @@ const CONNECT_LIMIT_MS = 15_000;
 /** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
 export function planRecording(
   argv: readonly string[],
-  options: { readonly selection: readonly string[]; readonly spoolDir?: string | undefined },
+  options: Pick<RecordOptions, 'selection' | 'spoolDir' | 'interrupts'>,
   dir = new SessionDir('SESSION'),
 ): LaunchPlan {
   const spoolDir = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
-  const needs = { qmpSocket: dir.qmpSocket, logFile: join(spoolDir, '000001') };
+  const needs = {
+    qmpSocket: dir.qmpSocket,
+    logFile: join(spoolDir, '000001'),
+    interrupts: options.interrupts,
+  };
   const { devices } = planLaunch(argv, { ...needs, traceEvents: [] });
   return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, options.selection) });
 }
@@ -69,13 +73,18 @@ export async function recordLaunch(
       child,
       info: { qemu, launched: true, qmpAddress: address, traceEvents, restore: undefined },
     });
-    if (!plan.startPaused) await vm.resume();
+    if (!plan.startPaused) await vm.resume().catch(unlessGone);
     return started;
   } catch (error) {
     await child?.terminate(1000);
     await removeAll(dir, spool);
     throw error;
   }
+}
+
+/** A guest can be so short that QEMU is gone before it has answered: its log is there all the same. */
+function unlessGone(error: unknown): void {
+  if (!(error instanceof MmioError) || error.code !== 'closed') throw error;
 }
 
 /** Where a QEMU of ours would have logged, and what of it is the user's. */

@@ -396,6 +396,7 @@ describe('started by the recorder', () => {
     const command = [...guest, ...own, bench.path('mine.log')];
     const run = bench.cli('record', '--device', 'dut', '-o', out, '--', ...command);
     await run.code();
+    expect(run.stderr).toContain('loss      none');
 
     const alone = withoutStamps(bench.read('alone.log'));
     expect(alone).toContainEqual(expect.stringMatching(/^pci_update_mappings_add edu /));
@@ -404,7 +405,6 @@ describe('started by the recorder', () => {
     const counts = countsIn(bench.read('own.mmiotrace'));
     expect(faultsIn(counts)).toEqual([]);
     expect(counts.length).toBe(2 * 2000);
-    expect(run.stderr).toContain('loss      none');
   });
 });
 

@@ -227,6 +227,24 @@ describe('a recording that is ended', () => {
     await expectNothingLeft();
   });
 
+  test('by Ctrl-C before it has begun, is whole, and leaves no QEMU behind', async () => {
+    const recorder = bench.start([
+      'record',
+      '--device',
+      'dut',
+      ...TEXT,
+      '--',
+      ...(await endless()),
+    ]);
+    await until('QEMU is there', () => bench.qemus().length > 0);
+    recorder.kill('SIGINT');
+    const early = recorder.stderr;
+    expect(await recorder.exited).toEqual({ status: 130, signal: null });
+    expect(early).toBe('');
+    expectComplete(bench.read('x.mmiotrace'));
+    await expectNothingLeft();
+  });
+
   test('by Ctrl-C twice is gone at once', async () => {
     const recorder = await bench.record(TEXT, await endless());
     await bench.grown('x.mmiotrace', 200_000);

@@ -34,6 +34,7 @@ function plan(argv: readonly string[]): LaunchPlan {
     qmpSocket: join(dir, 'qmp'),
     logFile: join(dir, '000001'),
     traceEvents: ['memory_region_ops_*', 'pci_update_mappings_add'],
+    interrupts: true,
   });
 }
 

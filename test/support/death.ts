@@ -86,8 +86,6 @@ export class Bench {
   async resume(id: string): Promise<Running> {
     const resumed = this.start(['resume', id]);
     await resumed.says(/^going on with/m);
-    // It is said a moment before signals are listened to.
-    await sleep(100);
     return resumed;
   }
 

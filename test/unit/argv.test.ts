@@ -9,6 +9,7 @@ const NEEDS = {
   qmpSocket: '/run/s/qmp.sock',
   logFile: '/run/s/spool/000001',
   traceEvents: ['vfio_region_read', 'pci_update_mappings_*'],
+  interrupts: true,
 };
 
 function plan(...args: string[]): LaunchPlan {
@@ -279,6 +280,64 @@ describe('what is refused', () => {
       NEEDS,
     );
     expect(made.startPaused).toBe(false);
+  });
+});
+
+describe('passed-through devices', () => {
+  const GLOBALS = ['x-no-mmap', 'x-no-kvm-ioeventfd', 'x-no-vfio-ioeventfd'];
+  const IRQS = ['x-no-kvm-intx', 'x-no-kvm-msi', 'x-no-kvm-msix'];
+  const globalsOf = (made: LaunchPlan) =>
+    added(made).flatMap((word) => /^vfio-pci\.(.*)=on$/.exec(word)?.[1] ?? []);
+
+  it.each([
+    [['-device', 'vfio-pci,host=01:00.0']],
+    [['-device', 'vfio-pci-nohotplug,host=01:00.0']],
+    [['-device', 'driver=vfio-pci,sysfsdev=/sys/bus/pci/devices/0000:01:00.0']],
+    [['-device', '{"driver":"vfio-pci","host":"0000:01:00.0"}']],
+    [['-readconfig', 'vm.cfg']],
+  ])('%j is made to trap all accesses, and interrupts', (args) => {
+    const made = plan(...args);
+    expect(globalsOf(made)).toEqual([...GLOBALS, ...IRQS]);
+    expect(made.argv.slice(1, 3)).toEqual(args);
+  });
+
+  it('keep their interrupts in the kernel if that is wanted', () => {
+    const argv = ['qemu', '-device', 'vfio-pci,host=01:00.0'];
+    const made = planLaunch(argv, { ...NEEDS, interrupts: false });
+    expect(globalsOf(made)).toEqual(GLOBALS);
+  });
+
+  it.each([[[]], [['-device', 'e1000e']], [['-device', 'vfio-user-pci,socket=x']]])(
+    'are none in %j',
+    (args) => {
+      expect(globalsOf(plan(...args))).toEqual([]);
+    },
+  );
+
+  it("keep the user's own value, which is told", () => {
+    const made = plan(
+      ...['-device', 'vfio-pci,host=01:00.0,x-no-mmap=off,id=gpu'],
+      ...['-device', 'vfio-pci,host=02:00.0'],
+    );
+    expect(globalsOf(made)).toContain('x-no-mmap');
+    expect(made.notes).toEqual([
+      'x-no-mmap=off is yours and stays: accesses to BARs that are mapped into the guest will not show (gpu)',
+    ]);
+  });
+
+  it.each(['vfio-pci.x-no-mmap=off', 'driver=vfio-pci,property=x-no-mmap,value=off'])(
+    "keep the user's own -global %s, which is told",
+    (value) => {
+      const made = plan('-global', value, '-device', 'vfio-pci,host=01:00.0');
+      expect(globalsOf(made)).toEqual([...GLOBALS.slice(1), ...IRQS]);
+      expect(made.notes.join()).toContain('x-no-mmap=off is yours and stays');
+    },
+  );
+
+  it('say why in the dry run', () => {
+    expect(formatDryRun(plan('-device', 'vfio-pci,host=01:00.0'))).toContain(
+      '# -global vfio-pci.x-no-mmap=on: each access to a BAR comes to QEMU instead of going',
+    );
   });
 });
 

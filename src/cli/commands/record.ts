@@ -41,6 +41,10 @@ export function recordCommand(): AnyCommand {
       gather,
     )
     .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
+    .option(
+      '--no-irq',
+      'leave the interrupts of passed-through devices to KVM: faster, and not in the recording',
+    )
     .option('--dry-run', 'print the command line that QEMU would get, and why, and do nothing')
     .addOption(
       new Option('--to <format>', 'format of outputs whose suffix names none').choices(
@@ -79,9 +83,10 @@ export function recordCommand(): AnyCommand {
     }
     const { recordAttach } = await import('../../recording/attach.ts');
     const { planRecording, recordLaunch } = await import('../../recording/launch.ts');
+    const { irq: interrupts } = options;
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
-      answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool })));
+      answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool, interrupts })));
       return;
     }
     const record = {
@@ -91,17 +96,16 @@ export function recordCommand(): AnyCommand {
       overflow: options.overflow,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,
+      interrupts,
       notice: say,
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
-    const started =
-      options.qmp === undefined
-        ? await recordLaunch(argv, record)
-        : await recordAttach(options.qmp, record);
-    say(`recording ${started.info.id} (mark: mmiobridge mark TEXT)`);
+    const { qmp } = options;
+    const begin = () =>
+      qmp === undefined ? recordLaunch(argv, record) : recordAttach(qmp, record);
     const { runRecording } = await import('../run-recording.ts');
-    process.exitCode = await runRecording(started, {
-      qemuHasTerminal: started.child?.usesStdio === true,
+    process.exitCode = await runRecording(begin, {
+      begun: (id) => `recording ${id} (mark: mmiobridge mark TEXT)`,
       busiest: options.busiest,
       seconds: options.for,
     });

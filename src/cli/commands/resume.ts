@@ -17,13 +17,12 @@ export function resumeCommand(): AnyCommand {
   command.action(async (session) => {
     const { resumeRecording } = await import('../../recording/resume.ts');
     const { runRecording } = await import('../run-recording.ts');
-    const started = await resumeRecording(session, {
+    const options = {
       notice: say,
-      onUserLog: (bytes) => void process.stderr.write(bytes),
-    });
-    say(`going on with ${session}`);
-    process.exitCode = await runRecording(started, {
-      qemuHasTerminal: false,
+      onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
+    };
+    process.exitCode = await runRecording(() => resumeRecording(session, options), {
+      begun: (id) => `going on with ${id}`,
       busiest: 10,
       seconds: undefined,
     });
