@@ -159,6 +159,23 @@ describe('a recording', () => {
   });
 });
 
+describe('a guest with much memory', () => {
+  it('is waited for until QEMU has made it, longer than another QMP peer', async () => {
+    // A QEMU that listens and is then busy: with 64 GiB of memory a real one is for that long.
+    const busy = place.path('busy-qemu');
+    const wait = `until [ -S ${place.runDir}/*/qmp.sock ]; do sleep 0.01; done`;
+    writeFileSync(
+      busy,
+      `#!/bin/sh\n${SYSTEM_QEMU} "$@" &\n${wait}\nkill -STOP $!\nsleep 6\nkill -CONT $!\nwait $!\n`,
+      { mode: 0o755 },
+    );
+    const args = ['--disk', 'win.raw', ...SMALL, '--no-tpm', '--no-secure-boot', '--qemu', busy];
+    const { status, stderr } = await script([...args, '--', '--for', '1', '--device', 'nic']);
+    expect(stderr).not.toContain('no greeting');
+    expect(status).toBe(0);
+  });
+});
+
 describe('what is missing is said, with a way out', () => {
   it.each([
     [['--iso', 'x.iso'], 2, 'name the disk', '--help'],
