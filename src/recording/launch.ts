@@ -19,6 +19,11 @@ import { spoolIn, createSpool, removeAll } from './places.ts';
 const CONNECT_RETRY_MS = 20;
 
 const CONNECT_LIMIT_MS = 15_000;
+/**
+ * And to greet after that: it locks all of a large guest's memory first, for a passed-through
+ * device. One that ends meanwhile ends the wait.
+ */
+const GREETING_LIMIT_MS = 300_000;
 
 /** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
 export function planRecording(
@@ -110,7 +115,7 @@ async function connectPatiently(socket: string, exited: Promise<unknown>): Promi
   void exited.then(() => (gone = true));
   for (;;) {
     try {
-      return await QmpClient.connect(socket);
+      return await QmpClient.connect(socket, { connectTimeoutMs: GREETING_LIMIT_MS });
     } catch (error) {
       const early =
         error instanceof MmioError && (error.code === 'not-found' || error.code === 'refused');
