@@ -51,6 +51,12 @@ export class SysfsTree implements Disposable {
     symlinkSync(relative(dirname(this.path(name)), this.path(target)), this.path(name));
   }
 
+  /** A link as procfs has them, to what need not be there. */
+  absoluteLink(name: string, target: string): void {
+    mkdirSync(dirname(this.path(name)), { recursive: true });
+    symlinkSync(target, this.path(name));
+  }
+
   device(device: TreeDevice): void {
     const { address, ids = ['0x8086', '0x10d3'], group, driver } = device;
     const parent = this.#paths.get(device.behind ?? '') ?? 'sys/devices/pci0000:00';
@@ -78,6 +84,25 @@ export class SysfsTree implements Disposable {
       this.link(`${path}/iommu_group`, folder);
     }
     if (driver !== undefined) this.bindTo(address, driver);
+  }
+
+  /** A whole disk behind a device, or a virtual one; parts have names, such as `vda1`. */
+  disk(name: string, at: string, number: string, partitions: readonly string[] = []): void {
+    const path = `${at}/block/${name}`;
+    this.file(`${path}/dev`, `${number}:0\n`);
+    this.link(`sys/block/${name}`, path);
+    for (const [i, partition] of partitions.entries()) {
+      this.file(`${path}/${partition}/dev`, `${number}:${i + 1}\n`);
+      this.file(`${path}/${partition}/partition`, `${i + 1}\n`);
+    }
+  }
+
+  /** A network interface; `lower` are those that it rests on. */
+  networkInterface(name: string, at: string, lower: readonly string[] = []): void {
+    const path = `${at}/net/${name}`;
+    this.file(`${path}/operstate`, 'up\n');
+    this.link(`sys/class/net/${name}`, path);
+    for (const each of lower) this.link(`${path}/lower_${each}`, `sys/class/net/${each}`);
   }
 
   driver(name: string): void {
