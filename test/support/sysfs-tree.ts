@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 
@@ -38,6 +46,10 @@ export class SysfsTree implements Disposable {
 
   path(name: string): string {
     return join(this.root, name);
+  }
+
+  text(name: string): string {
+    return readFileSync(this.path(name), 'latin1');
   }
 
   file(name: string, text: string): void {
@@ -107,6 +119,10 @@ export class SysfsTree implements Disposable {
 
   driver(name: string): void {
     for (const file of ['bind', 'unbind']) this.file(`sys/bus/pci/drivers/${name}/${file}`, '');
+  }
+
+  removeDriver(name: string): void {
+    rmSync(this.path(`sys/bus/pci/drivers/${name}`), { recursive: true });
   }
 
   bindTo(address: string, driver: string): void {
