@@ -87,7 +87,8 @@ take() {
   echo "$1" >"$pci/drivers_probe" || return 1
   now=$(driver_of "$1")
   if [ "$now" != vfio-pci ]; then
-    say "vfio-pci does not take $1, see dmesg; -u gives it back"
+    say "vfio-pci does not take $1, see dmesg"
+    give_back "$1"
     return 1
   fi
   say "$1: ${driver:-no driver} -> vfio-pci"

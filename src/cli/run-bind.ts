@@ -1,4 +1,5 @@
 /** What bind and unbind have in common: checks, steps, and what is said of them. */
+import { dirname } from 'node:path';
 import { MmioError } from '../base/errors.ts';
 import {
   objectionsToBind,
@@ -7,7 +8,7 @@ import {
   requireLetGo,
   type Objection,
 } from '../host/bind-check.ts';
-import { bindRecordPath } from '../host/bind-record.ts';
+import { bindRecordLines, bindRecordPath } from '../host/bind-record.ts';
 import { bindDevice, bindSteps, unbindDevice, unbindSteps, type Step } from '../host/bind.ts';
 import { KERNEL } from '../host/kernel.ts';
 import { idsOf, readPciDevice, type HostPciDevice } from '../host/pci.ts';
@@ -33,16 +34,16 @@ export async function runBind(addresses: readonly string[], options: BindOptions
     const bound = bindSteps(ROOT, device).length === 0;
     say(titleOf(device));
     if (bound) {
-      say(`  is bound to ${driver ?? ''} already`);
+      say(`  is bound to ${driver ?? 'vfio-pci'} already`);
     } else {
       for (const { text } of objections.filter((each) => each.address === address)) {
         say(`  taken by force: ${text}`);
       }
       await bindDevice(ROOT, device, KERNEL);
-      say(`  was driven by ${driver ?? 'nothing'}, is bound to vfio-pci; to undo it: unbind`);
+      say(`  given to vfio-pci; before: ${driver ?? 'no driver'}, as after mmiobridge unbind`);
     }
     const group = readPciDevice(ROOT, address)?.iommuGroup;
-    say(`  IOMMU group ${group ?? 'none'}: QEMU needs /dev/vfio/${group ?? ''}`);
+    if (group !== undefined) say(`  IOMMU group ${group}: QEMU opens /dev/vfio/${group}`);
   }
 }
 
@@ -59,8 +60,8 @@ export async function runUnbind(
     const bound = unbindSteps(ROOT, device).length > 0;
     const { driver } = await unbindDevice(ROOT, device, KERNEL);
     say(titleOf(device));
-    if (!bound) say(`  is not bound to vfio-pci; it is driven by ${driver ?? 'nothing'}`);
-    else say(`  is driven by ${driver ?? 'nothing: no driver wants it'}`);
+    if (bound) say(`  given back; its driver: ${driver ?? 'none'}`);
+    else say(`  is not bound to vfio-pci; its driver: ${driver ?? 'none'}`);
   }
 }
 
@@ -82,24 +83,28 @@ function requireRoot(command: string): void {
   });
 }
 
-/** What would be done, as commands of a shell. */
+/** What would be done, as a script for a shell. */
 function answerSteps(
   devices: readonly HostPciDevice[],
   stepsOf: (root: string, device: HostPciDevice) => readonly Step[],
   nothing: string,
 ): void {
   for (const device of devices) {
-    const lines = stepsOf(ROOT, device).map((step) => `  ${stepLine(step)}`);
-    answer([titleOf(device), ...(lines.length === 0 ? [`  ${nothing}`] : lines)].join('\n'));
+    const lines = stepsOf(ROOT, device).map(shellLine);
+    const title = `# ${titleOf(device)}${lines.length === 0 ? ` ${nothing}` : ''}`;
+    answer([title, ...lines].join('\n'));
   }
 }
 
-function stepLine(step: Step): string {
+function shellLine(step: Step): string {
   switch (step.do) {
     case 'load':
-      return `modprobe ${step.module}`;
-    case 'remember':
-      return `# remember in ${bindRecordPath(ROOT, step.address)}: ${step.record.driver ?? 'no driver'}`;
+      return `modprobe '${step.module}'`;
+    case 'remember': {
+      const path = bindRecordPath(ROOT, step.address);
+      const values = bindRecordLines(step.record).map((line) => `'${line}'`);
+      return `mkdir -p ${dirname(path)}; printf '%s\\n' ${values.join(' ')} > ${path}`;
+    }
     case 'write':
       return `echo '${step.text}' > ${step.path}`;
   }

@@ -25,15 +25,20 @@ export function readBindRecord(root: string, address: string): BindRecord | unde
   return { driver: value('driver'), driverOverride: value('driver_override') };
 }
 
+/** The lines of a record's file. */
+export function bindRecordLines({ driver = '', driverOverride = '' }: BindRecord): string[] {
+  return [`driver=${driver}`, `driver_override=${driverOverride}`];
+}
+
 /** It is there whole, or not at all. */
 export async function writeBindRecord(
   root: string,
   address: string,
-  { driver = '', driverOverride = '' }: BindRecord,
+  record: BindRecord,
 ): Promise<void> {
   const path = bindRecordPath(root, address);
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(`${path}.new`, `driver=${driver}\ndriver_override=${driverOverride}\n`);
+  await writeFile(`${path}.new`, `${bindRecordLines(record).join('\n')}\n`);
   await rename(`${path}.new`, path);
 }
 
