@@ -18,7 +18,7 @@ export async function diskUses(root: string, address: string): Promise<readonly 
       return uses.length === 0 ? [] : [`${block.name} is ${uses.join(', ')}`];
     });
     if (lines.length > 0 || !(await isHeld(join(root, 'dev', disk.name)))) return lines;
-    return [`${disk.name} is held by the kernel (a ZFS pool, say)`];
+    return [`${disk.name} is held by someone alone (a ZFS pool, say)`];
   });
   return (await Promise.all(disks)).flat();
 }

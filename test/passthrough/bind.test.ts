@@ -136,6 +136,26 @@ describe('bind and unbind', () => {
     expect(await stateOf(NIC)).toMatch(untouched('e1000e'));
   });
 
+  it('take a disk that is unmounted, once nobody else holds it', async () => {
+    // As a file system does that shows in no list of mounts.
+    const hold = `
+      fs.openSync('/dev/nvme0n1', fs.constants.O_RDONLY | fs.constants.O_EXCL);
+      fs.writeFileSync('/tmp/held', '');
+      setInterval(() => {}, 1000);`;
+    await sh(`umount /mnt/disk
+      '${process.execPath}' -e "${hold}" & echo $! >/tmp/holder
+      until [ -e /tmp/held ]; do sleep 0.1; done`);
+    const { status, stderr } = await mmiobridge('bind', '00:12.0');
+    expect(stderr).toContain('0000:00:12.0: nvme0n1 is held by someone alone (a ZFS pool, say)\n');
+    expect(status).toBe(1);
+    await sh(
+      'kill $(cat /tmp/holder); while [ -e /proc/$(cat /tmp/holder)/exe ]; do sleep 0.1; done',
+    );
+    await succeeds(mmiobridge('bind', '00:12.0'));
+    await succeeds(mmiobridge('unbind', '00:12.0'));
+    expect(await stateOf('0000:00:12.0')).toMatch(untouched('nvme'));
+  });
+
   it('only print with --dry-run', async () => {
     const { stdout, status } = await mmiobridge('bind', '--dry-run', NIC);
     expect(stdout.split('\n')[0]).toBe(`# ${NIC} 8086:10d3`);
