@@ -1,11 +1,13 @@
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { bindCommand } from './commands/bind.ts';
 import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
 import { markCommand } from './commands/mark.ts';
 import { recordCommand } from './commands/record.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { statusCommand } from './commands/status.ts';
+import { unbindCommand } from './commands/unbind.ts';
 
 /** All commands, in the order in which help lists them. */
 export function buildProgram(): Command {
@@ -25,6 +27,8 @@ export function buildProgram(): Command {
     convertCommand(),
     markCommand(),
     statusCommand(),
+    bindCommand(),
+    unbindCommand(),
     completionCommand(program),
   ];
   for (const command of commands) program.addCommand(command);

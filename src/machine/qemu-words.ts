@@ -30,7 +30,7 @@ const RULES: readonly Rule[] = [
   {
     words:
       /vfio[^\n]*(no iommu_group found|failed to get group|failed to open \/dev\/vfio\/\d+: No such file)/,
-    hint: 'the device has no IOMMU group (enable the IOMMU: intel_iommu=on), or is not bound to vfio-pci: echo vfio-pci >/sys/bus/pci/devices/ADDR/driver_override, echo ADDR to its driver/unbind, then to /sys/bus/pci/drivers_probe',
+    hint: 'the device has no IOMMU group (enable the IOMMU: intel_iommu=on), or is not bound to vfio-pci: mmiobridge bind ADDR',
   },
   {
     words: /vfio[^\n]*(Cannot allocate memory|VFIO_MAP_DMA)/,

@@ -26,7 +26,7 @@ describe("a hint for QEMU's words", () => {
     ],
     [
       'vfio 0000:01:00.0: failed to open /dev/vfio/12: No such file or directory',
-      /driver_override/,
+      /mmiobridge bind ADDR/,
     ],
     ['vfio 0000:01:00.0: failed to open /dev/vfio/12: Device or resource busy', /another QEMU/],
     [
