@@ -1,4 +1,4 @@
-import type { ScannedOption } from './argv-scan.ts';
+import { scanArgv, type ScannedOption } from './argv-scan.ts';
 import { parseOptionValue } from './option-value.ts';
 
 /** A `-device` of the command line. */
@@ -118,4 +118,11 @@ export function runAsOf(options: readonly ScannedOption[]): string | undefined {
     parseOptionValue(value, '').get('user'),
   );
   return [...runWith, ...valuesOf(options, 'runas')].findLast((user) => user !== undefined);
+}
+
+/** Whether a QEMU that was started with these words prints times; false if they are not known. */
+export function stampsMessages(argv: readonly string[]): boolean {
+  if (argv.length === 0) return false;
+  const last = valuesOf(scanArgv(argv).options, 'msg').at(-1) ?? '';
+  return /(^|,)timestamp(=on|=yes|=true)?(,|$)/.test(last);
 }

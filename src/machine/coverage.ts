@@ -1,5 +1,5 @@
 import type { CoverageRange, CoverageState } from '../model/coverage.ts';
-import type { Bar } from '../model/device.ts';
+import { ROM_SLOT, isPassedThrough, type Bar, type Device } from '../model/device.ts';
 import type { FlatRange } from './mtree.ts';
 
 const STATES: Readonly<Record<string, CoverageState>> = {
@@ -9,6 +9,23 @@ const STATES: Readonly<Record<string, CoverageState>> = {
   rom: 'bypassed',
   romd: 'bypassed',
 };
+
+/** `coverageOf` for each BAR of a device, named `BAR0` and so on; the ROM is left out. */
+export function deviceCoverage(
+  device: Device,
+  ranges: readonly FlatRange[],
+): readonly CoverageRange[] {
+  const all = device.bars
+    .slice(0, ROM_SLOT)
+    .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges));
+  return isPassedThrough(device) ? all.map(withoutMsix) : all;
+}
+
+/** The MSI-X table of a passed-through device is QEMU's: vfio_region_* does not show it. */
+function withoutMsix(range: CoverageRange): CoverageRange {
+  const isMsix = range.state === 'trapped' && /\bmsix-(table|pba)\b/.test(range.why);
+  return isMsix ? { ...range, state: 'emulated' } : range;
+}
 
 /**
  * What of a BAR's accesses leaves QEMU's fast path, by `info mtree -f` (`parseFlatView`): ranges in

@@ -20,7 +20,7 @@ export async function redirectLog(qmp: QmpCommands, path: string): Promise<void>
       hint: 'name another directory with --spool DIR',
     });
   }
-  await probe(qmp, path);
+  await probeWritable(qmp, path);
   const words = await logfile(qmp, path);
   if (words === '') return;
   throw refused(path, words, `QEMU could not log into ${path}, and now logs nowhere`);
@@ -105,7 +105,12 @@ async function appends(qmp: QmpCommands): Promise<boolean> {
   return major !== undefined && Number(major) < 8;
 }
 
-async function probe(qmp: QmpCommands, path: string): Promise<void> {
+/**
+ * Has QEMU open a file for writing, absolute and new, and close it again. Its log is left alone.
+ *
+ * @throws MmioError `refused` with QEMU's words
+ */
+export async function probeWritable(qmp: QmpCommands, path: string): Promise<void> {
   const id = `mmiobridge-probe-${process.pid}-${++probes}`;
   try {
     await qmp.execute('chardev-add', { id, backend: { type: 'file', data: { out: path } } });

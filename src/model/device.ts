@@ -74,3 +74,21 @@ export function guestAddress(device: { readonly bus: number; readonly devfn: num
   const slot = (device.devfn >> 3).toString(16).padStart(2, '0');
   return `${bus}:${slot}.${device.devfn & 7}`;
 }
+
+/** What the user calls a device: host address, QEMU id, guest address, or type. */
+export function answersTo(device: Device, name: string): boolean {
+  const guest = guestAddress(device);
+  return (
+    device.qemuId === name ||
+    (device.hostAddress !== '' &&
+      (device.hostAddress === name || device.hostAddress === `0000:${name}`)) ||
+    guest === name ||
+    `0000:${guest}` === name ||
+    device.type === name ||
+    device.name === name
+  );
+}
+
+export function isPassedThrough(device: Device): boolean {
+  return device.type.startsWith('vfio-') || device.hostAddress !== '';
+}

@@ -1,6 +1,5 @@
 /** Records a QEMU that runs already. */
-import { scanArgv } from '../machine/argv-scan.ts';
-import { valuesOf, type UserLog } from '../machine/argv-user.ts';
+import { stampsMessages, type UserLog } from '../machine/argv-user.ts';
 import { appendablePath } from '../machine/log-append.ts';
 import { redirectLog, restoreLog } from '../machine/log-control.ts';
 import { logTargetOf, type LogTarget } from '../machine/log-target.ts';
@@ -85,10 +84,4 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
     await removeAll(dir, spool);
     throw error;
   }
-}
-
-function stampsMessages(argv: readonly string[]): boolean {
-  if (argv.length === 0) return false;
-  const last = valuesOf(scanArgv(argv).options, 'msg').at(-1) ?? '';
-  return /(^|,)timestamp(=on|=yes|=true)?(,|$)/.test(last);
 }

@@ -6,7 +6,9 @@ import {
   BAR_SLOTS,
   NO_BAR,
   ROM_SLOT,
+  answersTo,
   guestAddress,
+  isPassedThrough,
   type Bar,
   type Device,
   type Mapping,
@@ -58,24 +60,6 @@ type MappingLine = Extract<TraceEvent, { kind: 'mapping' }>;
 export interface DevicesSnapshot {
   readonly states: readonly DeviceState[];
   readonly regionCount: number;
-}
-
-/** What the user calls a device: host address, QEMU id, guest address, or type. */
-export function answersTo(device: Device, name: string): boolean {
-  const guest = guestAddress(device);
-  return (
-    device.qemuId === name ||
-    (device.hostAddress !== '' &&
-      (device.hostAddress === name || device.hostAddress === `0000:${name}`)) ||
-    guest === name ||
-    `0000:${guest}` === name ||
-    device.type === name ||
-    device.name === name
-  );
-}
-
-export function isPassedThrough(device: Device): boolean {
-  return device.type.startsWith('vfio-') || device.hostAddress !== '';
 }
 
 export class Devices {

@@ -1,13 +1,13 @@
 /** Questions to a running QEMU about the devices of a recording. */
 import { aliasRegions } from '../machine/alias.ts';
-import { coverageOf } from '../machine/coverage.ts';
+import { deviceCoverage } from '../machine/coverage.ts';
 import { readInventory } from '../machine/inventory.ts';
 import { parseFlatView } from '../machine/mtree.ts';
 import { MmioError } from '../base/errors.ts';
 import type { CoverageRange } from '../model/coverage.ts';
-import { ROM_SLOT, guestAddress } from '../model/device.ts';
+import { guestAddress, isPassedThrough } from '../model/device.ts';
 import type { QmpClient } from '../qmp/client.ts';
-import { isPassedThrough, type Devices, type DeviceState } from './devices.ts';
+import type { Devices, DeviceState } from './devices.ts';
 
 /** vCPU index of each QEMU thread (`query-cpus-fast`). */
 export async function readVcpus(qmp: QmpClient): Promise<ReadonlyMap<number, number>> {
@@ -32,18 +32,7 @@ export async function lookAtMemory(
   ]);
   if (emulated) devices.setAliases(aliasRegions(tree));
   const ranges = parseFlatView(flat);
-  return devices.selected.flatMap(({ device }) =>
-    device.bars
-      .slice(0, ROM_SLOT)
-      .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges))
-      .map((range) => (isPassedThrough(device) ? withoutMsix(range) : range)),
-  );
-}
-
-/** The MSI-X table of a passed-through device is QEMU's: vfio_region_* does not show it. */
-function withoutMsix(range: CoverageRange): CoverageRange {
-  const isMsix = range.state === 'trapped' && /\bmsix-(table|pba)\b/.test(range.why);
-  return isMsix ? { ...range, state: 'emulated' } : range;
+  return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges));
 }
 
 /** A device on one line, for people. */

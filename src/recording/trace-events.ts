@@ -1,6 +1,6 @@
 import type { ArgvDevice } from '../machine/argv-user.ts';
+import { isPassedThrough } from '../model/device.ts';
 import type { DeviceState } from './devices.ts';
-import { isPassedThrough } from './devices.ts';
 
 /** Where the guest has its BARs: wanted in every recording. */
 const MAPPINGS = 'pci_update_mappings_*';
