@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
 import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
+import { doctorCommand } from './commands/doctor.ts';
 import { markCommand } from './commands/mark.ts';
 import { recordCommand } from './commands/record.ts';
 import { resumeCommand } from './commands/resume.ts';
@@ -25,6 +26,7 @@ export function buildProgram(): Command {
     convertCommand(),
     markCommand(),
     statusCommand(),
+    doctorCommand(),
     completionCommand(program),
   ];
   for (const command of commands) program.addCommand(command);
