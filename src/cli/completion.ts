@@ -11,7 +11,8 @@ export const COMPLETIONS: Readonly<Record<Shell, (program: Command) => string>> 
 };
 
 /** What a shell can offer for an argument, or for the value of an option. */
-type Offer = readonly string[] | 'sessions' | 'folders' | 'files' | 'command line' | 'nothing';
+type Offer =
+  readonly string[] | 'sessions' | 'PCI devices' | 'folders' | 'files' | 'command line' | 'nothing';
 
 function offerForOption({ argChoices, long }: Option): Offer {
   if (argChoices !== undefined) return argChoices;
@@ -25,6 +26,8 @@ function offerForArgument(argument: Argument | undefined): Offer {
   switch (argument?.name()) {
     case 'session':
       return 'sessions';
+    case 'address':
+      return 'PCI devices';
     case 'input':
       return 'files';
     case 'qemu':
@@ -46,6 +49,8 @@ function bashOffer(offer: Offer): string {
   switch (offer) {
     case 'sessions':
       return '_mmiobridge_reply -W "$(ls "${MMIOBRIDGE_RUN:-/dev/shm/mmiobridge-$UID}" 2>/dev/null)"';
+    case 'PCI devices':
+      return '_mmiobridge_pci';
     case 'folders':
       return '_mmiobridge_files -d';
     case 'files':
@@ -80,6 +85,15 @@ _mmiobridge_files() {
   compopt -o filenames 2>/dev/null
   _mmiobridge_reply "$@"
 }
+# A colon ends a word, so an address comes in pieces, and only the last piece is ours to replace.
+_mmiobridge_pci() {
+  local line=\${COMP_LINE:0:COMP_POINT} at
+  [[ $COMP_WORDBREAKS != *:* ]] || cur=\${line##*[[:space:]]}
+  _mmiobridge_reply -W "$(ls /sys/bus/pci/devices 2>/dev/null)"
+  [[ $COMP_WORDBREAKS != *:* ]] || for at in "\${!COMPREPLY[@]}"; do
+    COMPREPLY[at]=\${COMPREPLY[at]#"\${cur%"\${cur##*:}"}"}
+  done
+}
 _mmiobridge() {
   COMPREPLY=()
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} name= at
@@ -111,6 +125,8 @@ function zshOffer(offer: Offer): string {
   switch (offer) {
     case 'sessions':
       return ':session:_mmiobridge_sessions';
+    case 'PCI devices':
+      return ':address:_mmiobridge_pci';
     case 'folders':
       return ':folder:_files -/';
     case 'files':
@@ -146,6 +162,10 @@ function zsh(program: Command): string {
 _mmiobridge_sessions() {
   local -a sessions=(\${MMIOBRIDGE_RUN:-/dev/shm/mmiobridge-$UID}/*(N/:t))
   compadd -a sessions
+}
+_mmiobridge_pci() {
+  local -a addresses=(/sys/bus/pci/devices/*(N:t))
+  compadd -a addresses
 }
 _mmiobridge() {
   local -a commands=(
@@ -189,6 +209,8 @@ function fishOffer(offer: Offer): string {
   switch (offer) {
     case 'sessions':
       return " -x -a '(__mmiobridge_sessions)'";
+    case 'PCI devices':
+      return " -x -a '(ls /sys/bus/pci/devices 2>/dev/null)'";
     case 'folders':
       return " -x -a '(__fish_complete_directories)'";
     case 'files':

@@ -1,5 +1,6 @@
 /** Values of options. */
 import { InvalidArgumentError } from 'commander';
+import { fullPciAddress } from '../host/pci.ts';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
@@ -31,4 +32,13 @@ export function parseCount(text: string): number {
 /** Gathers an option that may be given several times. */
 export function gather(value: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), value];
+}
+
+/** Gathers addresses of PCI functions, in full. */
+export function gatherPciAddress(text: string, before: readonly string[] | undefined): string[] {
+  const address = fullPciAddress(text);
+  if (address === undefined) {
+    throw new InvalidArgumentError(`${text} is no PCI address: write 0000:01:00.0 or 01:00.0.`);
+  }
+  return [...(before ?? []), address];
 }

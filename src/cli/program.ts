@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { bindCommand } from './commands/bind.ts';
 import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
 import { doctorCommand } from './commands/doctor.ts';
@@ -7,6 +8,7 @@ import { markCommand } from './commands/mark.ts';
 import { recordCommand } from './commands/record.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { statusCommand } from './commands/status.ts';
+import { unbindCommand } from './commands/unbind.ts';
 
 /** All commands, in the order in which help lists them. */
 export function buildProgram(): Command {
@@ -27,6 +29,8 @@ export function buildProgram(): Command {
     markCommand(),
     statusCommand(),
     doctorCommand(),
+    bindCommand(),
+    unbindCommand(),
     completionCommand(program),
   ];
   for (const command of commands) program.addCommand(command);

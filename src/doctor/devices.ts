@@ -1,5 +1,10 @@
 import { join } from 'node:path';
-import { blockersOf, isVfioDriver, readIommuGroups } from '../host/iommu-groups.ts';
+import {
+  blockersOf,
+  isVfioDriver,
+  readIommuGroups,
+  type IommuGroup,
+} from '../host/iommu-groups.ts';
 import { idsOf, readPciDevices, type HostPciDevice } from '../host/pci.ts';
 import { Check, type CheckResult } from './check.ts';
 import type { System } from './system.ts';
@@ -23,11 +28,12 @@ export function checkDevices(system: System, addresses: readonly string[]): read
     ];
   }
   const found = named.map((address) => all.find((device) => device.address === address));
-  const groups = new Set(found.flatMap((device) => device?.iommuGroup ?? []));
+  const groups = readIommuGroups(system.root, all);
+  const ids = new Set(found.flatMap((device) => device?.iommuGroup ?? []));
   return [
-    ...named.map((address, index) => checkDevice(address, found[index])),
-    ...[...groups].flatMap((id) => [
-      checkGroup(system, all, id),
+    ...named.map((address, index) => checkDevice(address, found[index], groups)),
+    ...[...ids].flatMap((id) => [
+      checkGroup(groups, id),
       // The file is there as long as VFIO has a device of the group.
       ...(all.some((it) => it.iommuGroup === id && isVfioDriver(it.driver))
         ? [checkNode(system, String(id))]
@@ -37,7 +43,11 @@ export function checkDevices(system: System, addresses: readonly string[]): read
   ];
 }
 
-function checkDevice(address: string, device: HostPciDevice | undefined): CheckResult {
+function checkDevice(
+  address: string,
+  device: HostPciDevice | undefined,
+  groups: readonly IommuGroup[],
+): CheckResult {
   const check = new Check('device', `device ${address}`);
   if (device === undefined) return check.failure('the host has no such PCI device', 'lspci -D');
   const what = `${idsOf(device)} ${device.deviceName ?? ''}`.trim();
@@ -51,24 +61,28 @@ function checkDevice(address: string, device: HostPciDevice | undefined): CheckR
   if (isVfioDriver(driver)) return check.ok(`${what}, bound to ${driver ?? ''}`);
   return check.failure(
     `${what} is bound to ${driver ?? 'no driver'}, not to vfio-pci`,
-    `mmiobridge bind ${address}`,
+    bindCommand(groups.find(({ id }) => id === device.iommuGroup)),
   );
 }
 
-function checkGroup(system: System, all: readonly HostPciDevice[], id: number): CheckResult {
+function checkGroup(groups: readonly IommuGroup[], id: number): CheckResult {
   const check = new Check('iommu-group', `IOMMU group ${id}`);
-  const group = readIommuGroups(system.root, all).find((each) => each.id === id);
-  if (group === undefined) {
-    return check.failure(`/sys/kernel/iommu_groups/${id} is gone`, 'run this again');
-  }
-  const blockers = blockersOf(group);
-  const members = group.members.map(({ address }) => address).join(', ');
+  const group = groups.find((each) => each.id === id);
+  const blockers = group === undefined ? [] : blockersOf(group);
+  const members = group?.members.map(({ address }) => address).join(', ') ?? 'gone meanwhile';
   if (blockers.length === 0) return check.ok(`viable: ${members}`);
   return check.failure(
     `not viable: ${blockers.map((it) => `${it.address} (${idsOf(it)}) is bound to ${it.driver ?? ''}`).join(', ')}`,
-    ...blockers.map(({ address }) => `mmiobridge bind ${address}`),
+    bindCommand(group),
     'or put the device into another slot: all of a group goes to one guest, or to none',
   );
+}
+
+/** What of a group VFIO does not have yet, in one command: it goes to the guest together. */
+function bindCommand(group: IommuGroup | undefined): string {
+  const members = group?.members ?? [];
+  const rest = members.filter(({ bridge, driver }) => !bridge && !isVfioDriver(driver));
+  return `mmiobridge bind ${rest.map(({ address }) => address).join(' ')}`;
 }
 
 /** The file by which QEMU opens a group; `vfio` is the one by which it opens VFIO itself. */

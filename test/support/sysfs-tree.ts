@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 
@@ -40,6 +48,10 @@ export class SysfsTree implements Disposable {
     return join(this.root, name);
   }
 
+  text(name: string): string {
+    return readFileSync(this.path(name), 'latin1');
+  }
+
   file(name: string, text: string): void {
     mkdirSync(dirname(this.path(name)), { recursive: true });
     writeFileSync(this.path(name), text);
@@ -49,6 +61,12 @@ export class SysfsTree implements Disposable {
   link(name: string, target: string): void {
     mkdirSync(dirname(this.path(name)), { recursive: true });
     symlinkSync(relative(dirname(this.path(name)), this.path(target)), this.path(name));
+  }
+
+  /** A link as procfs has them, to what need not be there. */
+  absoluteLink(name: string, target: string): void {
+    mkdirSync(dirname(this.path(name)), { recursive: true });
+    symlinkSync(target, this.path(name));
   }
 
   device(device: TreeDevice): void {
@@ -80,8 +98,31 @@ export class SysfsTree implements Disposable {
     if (driver !== undefined) this.bindTo(address, driver);
   }
 
+  /** A whole disk behind a device, or a virtual one; parts have names, such as `vda1`. */
+  disk(name: string, at: string, number: string, partitions: readonly string[] = []): void {
+    const path = `${at}/block/${name}`;
+    this.file(`${path}/dev`, `${number}:0\n`);
+    this.link(`sys/block/${name}`, path);
+    for (const [i, partition] of partitions.entries()) {
+      this.file(`${path}/${partition}/dev`, `${number}:${i + 1}\n`);
+      this.file(`${path}/${partition}/partition`, `${i + 1}\n`);
+    }
+  }
+
+  /** A network interface; `lower` are those that it rests on. */
+  networkInterface(name: string, at: string, lower: readonly string[] = []): void {
+    const path = `${at}/net/${name}`;
+    this.file(`${path}/operstate`, 'up\n');
+    this.link(`sys/class/net/${name}`, path);
+    for (const each of lower) this.link(`${path}/lower_${each}`, `sys/class/net/${each}`);
+  }
+
   driver(name: string): void {
     for (const file of ['bind', 'unbind']) this.file(`sys/bus/pci/drivers/${name}/${file}`, '');
+  }
+
+  removeDriver(name: string): void {
+    rmSync(this.path(`sys/bus/pci/drivers/${name}`), { recursive: true });
   }
 
   bindTo(address: string, driver: string): void {

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { Workplace, run, runCli, type CliResult } from '../support/cli.ts';
 
 const KERNEL_LOG = fileURLToPath(new URL('../golden/kernel-nvme.mmiotrace', import.meta.url));
-const COMMANDS = ['record', 'resume', 'convert', 'mark', 'status', 'completion'];
+const COMMANDS = ['record', 'resume', 'convert', 'mark', 'status', 'bind', 'unbind', 'completion'];
 
 /** A log of one passed-through device, its lines begun as `prefix` says for each microsecond. */
 function qemuLog(prefix: (us: number) => string): string {
@@ -77,6 +77,8 @@ describe('usage errors end with status 2', () => {
       ['convert', 'x', '-o', '-', '--bar-base', 'x'],
       /0000:01:00\.0:0=/,
     ],
+    ['a PCI address that is none', ['bind', '1:2'], /1:2 is no PCI address: write 0000:01:00\.0/],
+    ['unbind without an address', ['unbind'], /missing required argument 'address'/],
     ['a shell that is none', ['completion', 'csh'], /Allowed choices are bash, zsh, fish/],
   ] as const)('%s', async (_, args, words) => {
     const { status, stdout, stderr } = await runCli(args);

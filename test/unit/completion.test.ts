@@ -1,6 +1,6 @@
 /** The completion scripts, in the shells themselves. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -8,6 +8,9 @@ import { COMPLETIONS, SHELLS, type Shell } from '../../src/cli/completion.ts';
 import { buildProgram } from '../../src/cli/program.ts';
 
 const SESSION = '20260101T000000-4242';
+/** This machine's, of which there must be one: the shells look into its sysfs. */
+const PCI_DEVICES = readdirSync('/sys/bus/pci/devices').toSorted();
+const [PCI_DEVICE = 'none'] = PCI_DEVICES;
 let dir: string;
 
 beforeAll(() => {
@@ -41,6 +44,13 @@ const complete = {
     const script =
       'source ./bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mmiobridge; printf "%s\\n" "${COMPREPLY[@]}"';
     return linesOf(run('bash', ['--norc', '-c', script, 'bash', 'mmiobridge', ...words]));
+  },
+  /** As bash itself gives the line: cut into words also at each colon. */
+  bashLine: (line: string) => {
+    const words = line.split(/ |(?<=:)|(?=:)/);
+    const script =
+      'source ./bash; COMP_LINE=$1 COMP_POINT=${#1}; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mmiobridge; printf "%s\\n" "${COMPREPLY[@]}"';
+    return linesOf(run('bash', ['--norc', '-c', script, 'bash', line, ...words]));
   },
   fish: (...words: string[]) => {
     const script = 'source ./fish; complete -C "$argv"';
@@ -127,6 +137,30 @@ describe.each(['bash', 'fish'] as const)('%s offers', (shell) => {
 
   it("no options of ours in QEMU's command line", () => {
     expect(offers('record', '--', 'qemu-system-x86_64', '--over')).toEqual([]);
+  });
+});
+
+describe('PCI devices', () => {
+  it.each(['bind', 'unbind'])('are offered by bash for %s, also behind a colon', (command) => {
+    expect(PCI_DEVICES).not.toEqual([]);
+    expect(complete.bashLine(`mmiobridge ${command} `)).toEqual(PCI_DEVICES);
+    const colon = PCI_DEVICE.lastIndexOf(':') + 1;
+    const typed = PCI_DEVICE.slice(0, -1);
+    expect(complete.bashLine(`mmiobridge ${command} ${PCI_DEVICE} ${typed}`)).toEqual(
+      PCI_DEVICES.filter((each) => each.startsWith(typed)).map((each) => each.slice(colon)),
+    );
+  });
+
+  it.each(['bind', 'unbind'])('are offered by fish for %s', (command) => {
+    expect(complete.fish(command, '').toSorted()).toEqual(PCI_DEVICES);
+  });
+
+  it('are offered by zsh', () => {
+    // Of a card with one function, all but the last digit says which it is.
+    const slots = PCI_DEVICES.map((each) => each.slice(0, -1));
+    const typed = slots.find((slot) => slots.indexOf(slot) === slots.lastIndexOf(slot));
+    const line = `mmiobridge unbind ${typed ?? 'none'}`;
+    expect(run('zsh', ['zpty.zsh', line]).replace(/\n$/, '')).toBe(`${line}0 `);
   });
 });
 

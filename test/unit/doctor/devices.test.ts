@@ -60,6 +60,19 @@ describe('devices', () => {
     expect(group?.remedy).toMatch(new RegExp(`^mmiobridge bind ${AUDIO}\n`));
   });
 
+  it('that share a group with one that is in use, before they are bound', () => {
+    using tree = healthyTree();
+    tree.device({ address: GPU, group: 8, driver: 'nouveau' });
+    tree.device({ address: AUDIO, group: 8, driver: 'snd_hda_intel' });
+    const results = checkDevices(systemOf(tree), [GPU]);
+    expect(results.map(({ id, status }) => `${id} ${status}`)).toEqual([
+      'device failure',
+      'iommu-group failure',
+      'vfio-node ok',
+    ]);
+    expect(results[0]?.remedy).toBe(`mmiobridge bind ${GPU} ${AUDIO}`);
+  });
+
   it('that are in no group', () => {
     using tree = healthyTree();
     tree.device({ address: GPU, driver: 'vfio-pci' });

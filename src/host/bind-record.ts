@@ -1,0 +1,42 @@
+/**
+ * What a device was before it was bound, in `/run/mmiobridge/drivers/ADDRESS`: lines of `key=value`,
+ * which qemu-scripts/vfio-bind.sh reads and writes too. Bindings and /run end with the same reboot.
+ */
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { readText } from './sysfs.ts';
+
+export interface BindRecord {
+  /** undefined: it had none. */
+  readonly driver: string | undefined;
+  readonly driverOverride: string | undefined;
+}
+
+export function bindRecordPath(root: string, address: string): string {
+  return join(root, 'run/mmiobridge/drivers', address);
+}
+
+/** undefined if there is none. A value that is no driver's name counts as not there. */
+export function readBindRecord(root: string, address: string): BindRecord | undefined {
+  const text = readText(bindRecordPath(root, address));
+  if (text === undefined) return undefined;
+  const value = (key: string): string | undefined =>
+    new RegExp(`^${key}=([\\w.-]*\\w)$`, 'm').exec(text)?.[1];
+  return { driver: value('driver'), driverOverride: value('driver_override') };
+}
+
+/** It is there whole, or not at all. */
+export async function writeBindRecord(
+  root: string,
+  address: string,
+  { driver = '', driverOverride = '' }: BindRecord,
+): Promise<void> {
+  const path = bindRecordPath(root, address);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(`${path}.new`, `driver=${driver}\ndriver_override=${driverOverride}\n`);
+  await rename(`${path}.new`, path);
+}
+
+export async function removeBindRecord(root: string, address: string): Promise<void> {
+  await rm(bindRecordPath(root, address), { force: true });
+}
