@@ -20,6 +20,16 @@ export default defineConfig({
           hookTimeout: 240_000,
         },
       },
+      {
+        test: {
+          name: 'passthrough',
+          include: ['test/passthrough/**/*.test.ts'],
+          // As above; each file boots a host of its own.
+          fileParallelism: false,
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
+        },
+      },
     ],
   },
 });
