@@ -24,6 +24,7 @@ export default defineConfig({
         test: {
           name: 'passthrough',
           include: ['test/passthrough/**/*.test.ts'],
+          // As above; each file boots a host of its own.
           fileParallelism: false,
           testTimeout: 240_000,
           hookTimeout: 240_000,

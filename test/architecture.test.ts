@@ -32,11 +32,12 @@ const RULES: ImportRules = {
     sources: ['base', 'model', 'wire'],
     sinks: ['base', 'model', 'wire'],
     recording: ABOVE_RECORDING,
+    doctor: ['base', 'model', 'qmp', 'host', 'machine'],
     bridge: ['base', 'model', 'wire', 'recording'],
     server: ['base', 'model', 'wire'],
     web: ['base', 'model', 'wire'],
     lab: ['base', 'model', 'machine', 'recording'],
-    cli: [...ABOVE_RECORDING, 'recording', 'bridge', 'server', 'lab'],
+    cli: [...ABOVE_RECORDING, 'recording', 'doctor', 'bridge', 'server', 'lab'],
   },
   packages: {
     'node:child_process': ['host', 'machine', 'lab'],

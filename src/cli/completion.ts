@@ -18,7 +18,7 @@ function offerForOption({ argChoices, long }: Option): Offer {
   if (argChoices !== undefined) return argChoices;
   if (long === '--session') return 'sessions';
   if (long === '--spool') return 'folders';
-  return ['--output', '--qmp'].includes(long ?? '') ? 'files' : 'nothing';
+  return ['--output', '--qmp', '--qemu'].includes(long ?? '') ? 'files' : 'nothing';
 }
 
 function offerForArgument(argument: Argument | undefined): Offer {

@@ -3,6 +3,7 @@ import { VERSION } from '../base/version.ts';
 import { bindCommand } from './commands/bind.ts';
 import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
+import { doctorCommand } from './commands/doctor.ts';
 import { markCommand } from './commands/mark.ts';
 import { recordCommand } from './commands/record.ts';
 import { resumeCommand } from './commands/resume.ts';
@@ -27,6 +28,7 @@ export function buildProgram(): Command {
     convertCommand(),
     markCommand(),
     statusCommand(),
+    doctorCommand(),
     bindCommand(),
     unbindCommand(),
     completionCommand(program),

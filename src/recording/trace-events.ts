@@ -24,6 +24,9 @@ function eventsFor(vfio: boolean, emulated: boolean): string[] {
   return [MAPPINGS, ...(vfio ? VFIO : []), ...(emulated ? [EMULATED] : [])];
 }
 
+/** Those of any recording, whatever its devices. */
+export const ALL_EVENTS: readonly string[] = eventsFor(true, true);
+
 /** The trace events for a selection, before QEMU runs: from its `-device` options alone. */
 export function eventsForArgv(
   devices: readonly ArgvDevice[],

@@ -6,7 +6,17 @@ import { describe, expect, it } from 'vitest';
 import { Workplace, run, runCli, type CliResult } from '../support/cli.ts';
 
 const KERNEL_LOG = fileURLToPath(new URL('../golden/kernel-nvme.mmiotrace', import.meta.url));
-const COMMANDS = ['record', 'resume', 'convert', 'mark', 'status', 'bind', 'unbind', 'completion'];
+const COMMANDS = [
+  'record',
+  'resume',
+  'convert',
+  'mark',
+  'status',
+  'doctor',
+  'bind',
+  'unbind',
+  'completion',
+];
 
 /** A log of one passed-through device, its lines begun as `prefix` says for each microsecond. */
 function qemuLog(prefix: (us: number) => string): string {
