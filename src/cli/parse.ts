@@ -1,6 +1,8 @@
 /** Values of options. */
+import { Option } from '@commander-js/extra-typings';
 import { InvalidArgumentError } from 'commander';
 import { fullPciAddress } from '../host/pci.ts';
+import { MARKED, type Marked } from '../sinks/marked.ts';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
@@ -41,4 +43,17 @@ export function gatherPciAddress(text: string, before: readonly string[] | undef
     throw new InvalidArgumentError(`${text} is no PCI address: write 0000:01:00.0 or 01:00.0.`);
   }
   return [...(before ?? []), address];
+}
+
+/** `--mark config,rom` */
+export function markOption() {
+  return new Option(
+    '--mark <what>',
+    `accesses that mmiotrace text has no line for, as MARKs: ${MARKED.join(', ')}, or both with a comma (a capture has them always)`,
+  ).argParser((text): Marked[] => {
+    const words = text.split(',');
+    const wrong = words.find((word) => !MARKED.some((known) => known === word));
+    if (wrong === undefined) return words as Marked[];
+    throw new InvalidArgumentError(`${wrong} is neither ${MARKED.join(' nor ')}.`);
+  });
 }

@@ -1,11 +1,16 @@
-import { MmioError } from '../base/errors.ts';
 import { deviceCoverage } from '../machine/coverage.ts';
 import { parseFlatView, type FlatRange } from '../machine/mtree.ts';
+import {
+  INTERRUPTS,
+  NO_MMAP,
+  SHORT_CUTS,
+  readVfioProperties,
+  type VfioProperty,
+} from '../machine/vfio-properties.ts';
 import type { CoverageRange, CoverageState } from '../model/coverage.ts';
 import { isPassedThrough } from '../model/device.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { Check, type CheckResult } from './check.ts';
-import { TRACING_OPTIONS } from './qemu.ts';
 import type { RunningVm, VmDevice } from './running-vm.ts';
 import { sizeText } from './system.ts';
 
@@ -21,31 +26,13 @@ async function checkDevice(
   device: VmDevice,
   ranges: readonly FlatRange[],
 ): Promise<readonly CheckResult[]> {
-  const bars = deviceCoverage(device, ranges);
+  const bars = deviceCoverage(device, ranges, true);
   if (!isPassedThrough(device)) return checkBars(device, bars, undefined);
-  const options = await readOptions(qmp, device);
+  const options = await readVfioProperties(qmp, device.qomPath);
   return [
-    ...checkBars(device, bars, options.get(TRACING_OPTIONS.noMmap)),
+    ...checkBars(device, bars, options.get(NO_MMAP.name)),
     ...(options.size > 0 ? [checkShortCuts(device, options)] : []),
   ];
-}
-
-/** Options of a vfio-pci device that decide what is seen, as far as its QEMU has them. */
-async function readOptions(
-  qmp: QmpClient,
-  { qomPath }: VmDevice,
-): Promise<ReadonlyMap<string, boolean>> {
-  const { noMmap, shortCuts, interrupts } = TRACING_OPTIONS;
-  const options = new Map<string, boolean>();
-  for (const property of [noMmap, ...shortCuts, ...interrupts]) {
-    try {
-      options.set(property, (await qmp.execute('qom-get', { path: qomPath, property })) === true);
-    } catch (error) {
-      // vfio-user-pci has none of them.
-      if (!(error instanceof MmioError && error.code === 'refused')) throw error;
-    }
-  }
-  return options;
 }
 
 /** One result for each BAR, and one more for each part of it that is seen in another way. */
@@ -83,7 +70,7 @@ function checkPart(
     case 'emulated':
       return check.warning(
         `${seen} answered by QEMU itself, and not recorded (${why})`,
-        "none: a passed-through device's MSI-X table is always QEMU's",
+        'none: what QEMU lays over a BAR (quirks of some cards) never reaches the device',
       );
     case 'unknown':
       if (noMmap === true) return check.ok(`${seen}, ${why}; x-no-mmap=on will trap it`);
@@ -108,9 +95,10 @@ function mappedRemedy({ type, hostAddress }: VmDevice): readonly string[] {
 /** What goes past QEMU by other ways than a mapping. */
 function checkShortCuts(device: VmDevice, options: ReadonlyMap<string, boolean>): CheckResult {
   const check = new Check('short-cuts', `${device.name} short cuts`);
-  const off = (names: readonly string[]) => names.filter((name) => options.get(name) === false);
-  const writes = off(TRACING_OPTIONS.shortCuts);
-  const interrupts = off(TRACING_OPTIONS.interrupts);
+  const off = (properties: readonly VfioProperty[]) =>
+    properties.map(({ name }) => name).filter((name) => options.get(name) === false);
+  const writes = off(SHORT_CUTS);
+  const interrupts = off(INTERRUPTS);
   if (writes.length + interrupts.length === 0) return check.ok('none: all go through QEMU');
   const why = [
     ...(writes.length > 0

@@ -1,4 +1,5 @@
 import type { QemuAbilities } from '../machine/qemu-abilities.ts';
+import { NO_MMAP, VFIO_PROPERTIES } from '../machine/vfio-properties.ts';
 import { MmioError } from '../base/errors.ts';
 import { Check, type CheckResult } from './check.ts';
 
@@ -9,12 +10,6 @@ const options = new Check('vfio-options', 'vfio-pci options');
 
 /** The oldest that recordings were tried on. */
 const OLDEST = [7, 2] as const;
-
-/** Without it BARs are mapped into the guest; what the others are for is in docs/recording.md. */
-const NO_MMAP = 'x-no-mmap';
-const SHORT_CUTS = ['x-no-kvm-ioeventfd', 'x-no-vfio-ioeventfd'];
-const INTERRUPTS = ['x-no-kvm-intx', 'x-no-kvm-msi', 'x-no-kvm-msix'];
-export const TRACING_OPTIONS = { noMmap: NO_MMAP, shortCuts: SHORT_CUTS, interrupts: INTERRUPTS };
 
 /**
  * @param name of the program, or of the QEMU that runs
@@ -80,12 +75,12 @@ function checkOptions({ vfioPciOptions: there }: QemuAbilities): CheckResult {
   if (there === undefined) {
     return options.failure('it has no device vfio-pci', 'use a QEMU built with VFIO');
   }
-  const all = [NO_MMAP, ...SHORT_CUTS, ...INTERRUPTS];
+  const all = VFIO_PROPERTIES.map(({ name }) => name);
   const missing = all.filter((name) => !there.has(name));
   if (missing.length === 0) return options.ok(`has ${all.join(', ')}`);
   const evidence = `it lacks ${missing.join(', ')}`;
   const remedy = 'use a QEMU 7.2 or newer';
-  return missing.includes(NO_MMAP)
+  return missing.includes(NO_MMAP.name)
     ? options.failure(`${evidence}: BARs are mapped into the guest`, remedy)
     : options.warning(evidence, remedy);
 }

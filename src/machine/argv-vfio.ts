@@ -1,45 +1,13 @@
 /**
- * Properties of vfio-pci that decide what of a device QEMU sees (hw/vfio/pci.c). They are given
- * with `-global`, so that they reach each such device however it is made: by `-device` in either
- * spelling, from a -readconfig file, or plugged in later. A value that the user gave to one device
- * goes before a global one.
+ * The vfio-pci devices of a command line. What they need is given with `-global`, so that it
+ * reaches each such device however it is made: by `-device` in either spelling, from a -readconfig
+ * file, or plugged in later. A value that the user gave to one device goes before a global one.
  */
-import type { ArgvChange } from './argv.ts';
+import type { ArgvChange } from './argv-change.ts';
 import type { ScannedOption } from './argv-scan.ts';
 import { hasOption, valuesOf } from './argv-user.ts';
 import { isOn, parseOptionValue } from './option-value.ts';
-
-export interface VfioProperty {
-  readonly name: string;
-  /** What `on` is good for. */
-  readonly why: string;
-  /** What does not show while it is off. */
-  readonly hides: string;
-}
-
-export const TRAPPING: readonly VfioProperty[] = [
-  {
-    name: 'x-no-mmap',
-    why: 'each access to a BAR comes to QEMU instead of going to the hardware by itself',
-    hides: 'accesses to BARs that are mapped into the guest',
-  },
-  {
-    name: 'x-no-kvm-ioeventfd',
-    why: 'repeated writes to one register come to QEMU instead of ending in the kernel',
-    hides: 'writes that QEMU has handed to KVM as an ioeventfd',
-  },
-  {
-    name: 'x-no-vfio-ioeventfd',
-    why: 'the same, for writes that the kernel would pass on to the device',
-    hides: 'writes that the kernel passes on to the device as an ioeventfd',
-  },
-];
-
-export const INTERRUPTS: readonly VfioProperty[] = ['intx', 'msi', 'msix'].map((type) => ({
-  name: `x-no-kvm-${type}`,
-  why: `${type} interrupts pass through QEMU and are recorded (--no-irq leaves them to KVM)`,
-  hides: `${type} interrupts`,
-}));
+import type { VfioProperty } from './vfio-properties.ts';
 
 /** What a command line needs so that its vfio-pci devices can be recorded completely. */
 export function vfioChanges(

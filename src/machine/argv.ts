@@ -1,4 +1,5 @@
 import { MmioError } from '../base/errors.ts';
+import type { ArgvChange } from './argv-change.ts';
 import { refuseImpossible } from './argv-refuse.ts';
 import type { ScannedOption } from './argv-scan.ts';
 import { scanArgv } from './argv-scan.ts';
@@ -12,8 +13,9 @@ import {
   usesTerminal,
   valuesOf,
 } from './argv-user.ts';
-import { INTERRUPTS, TRAPPING, vfioChanges, vfioNotes } from './argv-vfio.ts';
+import { vfioChanges, vfioNotes } from './argv-vfio.ts';
 import { escapeCommas, isOn, parseOptionValue } from './option-value.ts';
+import { NO_MMAP, SHORT_CUTS, VFIO_PROPERTIES } from './vfio-properties.ts';
 
 /** What a recording needs from the QEMU that it starts. */
 export interface LaunchNeeds {
@@ -25,11 +27,6 @@ export interface LaunchNeeds {
   readonly traceEvents: readonly string[];
   /** Interrupts of vfio-pci devices, too. */
   readonly interrupts: boolean;
-}
-
-export interface ArgvChange {
-  readonly added: readonly string[];
-  readonly why: string;
 }
 
 export interface LaunchPlan {
@@ -66,7 +63,7 @@ export function planLaunch(argv: readonly string[], needs: LaunchNeeds): LaunchP
 
   const startPaused = hasOption(options, 'S');
   const userLog = userLogOf(options);
-  const properties = needs.interrupts ? [...TRAPPING, ...INTERRUPTS] : TRAPPING;
+  const properties = needs.interrupts ? VFIO_PROPERTIES : [NO_MMAP, ...SHORT_CUTS];
   const changes = [
     ...vfioChanges(options, properties),
     qmpChange(argv, needs.qmpSocket),

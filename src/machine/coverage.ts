@@ -10,21 +10,38 @@ const STATES: Readonly<Record<string, CoverageState>> = {
   romd: 'bypassed',
 };
 
-/** `coverageOf` for each BAR of a device, named `BAR0` and so on; the ROM is left out. */
+/**
+ * `coverageOf` for each BAR of a device, named `BAR0` and so on; the ROM is left out.
+ *
+ * @param withTables whether memory_region_ops_* is traced
+ */
 export function deviceCoverage(
   device: Device,
   ranges: readonly FlatRange[],
+  withTables: boolean,
 ): readonly CoverageRange[] {
-  const all = device.bars
+  const stateOf = isPassedThrough(device)
+    ? (range: FlatRange) => passedThroughState(range, withTables)
+    : plainState;
+  return device.bars
     .slice(0, ROM_SLOT)
-    .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges));
-  return isPassedThrough(device) ? all.map(withoutMsix) : all;
+    .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges, stateOf));
 }
 
-/** The MSI-X table of a passed-through device is QEMU's: vfio_region_* does not show it. */
-function withoutMsix(range: CoverageRange): CoverageRange {
-  const isMsix = range.state === 'trapped' && /\bmsix-(table|pba)\b/.test(range.why);
-  return isMsix ? { ...range, state: 'emulated' } : range;
+/** Whether a MemoryRegion is the MSI-X table, or its pending bits: QEMU's own on every device. */
+export function isMsixTable(name: string): boolean {
+  return /^msix-(table|pba)$/.test(name);
+}
+
+function plainState({ kind }: FlatRange): CoverageState {
+  return STATES[kind] ?? 'unknown';
+}
+
+/** vfio_region_* shows the BARs; what QEMU has laid over them (MSI-X, quirks) it answers itself. */
+function passedThroughState(range: FlatRange, withTables: boolean): CoverageState {
+  const state = plainState(range);
+  if (state !== 'trapped' || / BAR \d\b/.test(range.name)) return state;
+  return withTables && isMsixTable(range.name) ? 'trapped' : 'emulated';
 }
 
 /**
@@ -37,6 +54,7 @@ export function coverageOf(
   label: string,
   bar: Bar,
   ranges: readonly FlatRange[],
+  stateOf: (range: FlatRange) => CoverageState = plainState,
 ): readonly CoverageRange[] {
   const result: CoverageRange[] = [];
   const add = (from: number, to: number, state: CoverageState, why: string): void => {
@@ -59,7 +77,7 @@ export function coverageOf(
     const from = Math.max(range.start - bar.start, next);
     const to = Math.min(range.end + 1 - bar.start, bar.sizeBytes);
     add(next, from, 'unknown', 'info mtree -f has nothing here');
-    add(from, to, STATES[range.kind] ?? 'unknown', `info mtree -f: ${range.line}`);
+    add(from, to, stateOf(range), `info mtree -f: ${range.line}`);
     next = Math.max(next, to);
   }
   add(next, bar.sizeBytes, 'unknown', 'info mtree -f has nothing here');
@@ -69,20 +87,4 @@ export function coverageOf(
 /** The root of the I/O ports shows wherever no device answers. */
 function isBackground({ space, name }: FlatRange): boolean {
   return space === 'io' && (name === 'io' || name === 'system/io');
-}
-
-/**
- * Names of memory-mapped i/o regions that show at more than one place, ports included: an alias
- * must be at work, and the log tells only one of the places. A first look; `aliasRegions` knows
- * more, and also finds those that show once.
- */
-export function aliasCandidates(ranges: readonly FlatRange[]): readonly string[] {
-  const bases = new Map<string, Set<string>>();
-  for (const { space, start, regionOffset, kind, name } of ranges) {
-    if (kind !== 'i/o') continue;
-    const places = bases.get(name) ?? new Set();
-    bases.set(name, places.add(`${space} ${start - regionOffset}`));
-  }
-  const inMemory = new Set(ranges.filter(({ space }) => space === 'memory').map((r) => r.name));
-  return [...bases].filter(([name, at]) => at.size > 1 && inMemory.has(name)).map(([name]) => name);
 }

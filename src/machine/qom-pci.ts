@@ -51,6 +51,12 @@ export async function findQomFunctions(qmp: QmpClient): Promise<readonly QomFunc
   return [...found.values()];
 }
 
+/** Whether a PCI function has an MSI-X table, which QEMU keeps as a MemoryRegion of the function. */
+export async function hasMsixTable(qmp: QmpClient, path: string): Promise<boolean> {
+  const entries = path === '' ? [] : await list(qmp, path);
+  return entries.some(({ name }) => name.startsWith('msix-table'));
+}
+
 /** `0000:01:00.0`, or `vfio-user:PATH` as QEMU's log names it; empty for an emulated device. */
 export async function readHostAddress(qmp: QmpClient, path: string, type: string): Promise<string> {
   if (type.startsWith('vfio-user')) {

@@ -7,14 +7,16 @@ import type { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
+import type { Marked } from '../sinks/marked.ts';
 import { Journal } from './journal.ts';
 import { LiveRecording, type Notice } from './live.ts';
-import { learnDevices, lookAtMemory, readVcpus, requireSelected } from './look.ts';
+import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
 import type { SessionDir } from './session-dir.ts';
 import { ourselves, type Checkpoint, type SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
 import type { Spool } from './spool.ts';
+import { tellsOfTables } from './trace-events.ts';
 import { Statistics } from './statistics.ts';
 import { UserLogWriter } from './user-log.ts';
 import { detach, passingOn, passOn } from './detach.ts';
@@ -22,6 +24,7 @@ import { detach, passingOn, passOn } from './detach.ts';
 export interface RecordOptions {
   readonly outputs: readonly string[];
   readonly format?: OutputFormat | undefined;
+  readonly marks?: readonly Marked[] | undefined;
   readonly selection: readonly string[];
   readonly overflow: 'pause' | 'drop';
   /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
@@ -73,6 +76,7 @@ export async function begin(beginning: Beginning): Promise<Started> {
     selection: options.selection,
     outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
     format: options.format,
+    marks: options.marks,
     overflow: options.overflow,
     spoolLimitBytes:
       options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
@@ -109,6 +113,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     await learnDevices(vm.qmp, session.devices);
     requireSelected(session.devices, info.selection);
   }
+  const notes = vm === undefined ? [] : await optionNotes(vm.qmp, session.devices);
   const position = checkpoint?.position ?? spool.position;
   decoder.beginSegment(position.segment, position.offset);
   decoder.damagedLines = checkpoint?.damagedLines ?? 0;
@@ -118,6 +123,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
     format: info.format,
+    marks: info.marks,
     onStall: (reason) => live?.onStall(reason),
     ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
   });
@@ -142,6 +148,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       vm,
       userLog,
       coverage: checkpoint?.coverage ?? [],
+      notes: checkpoint?.notes ?? notes,
       refreshDevices: async () => {
         if (vm !== undefined) await learnIfThere(vm, session);
       },
@@ -149,7 +156,8 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         if (vm === undefined) return [];
         // Firmware has given it its interrupt line by now.
         await learnIfThere(vm, session);
-        return lookAtMemory(await vm.connected(), session.devices);
+        const withTables = tellsOfTables(info.traceEvents);
+        return lookAtMemory(await vm.connected(), session.devices, withTables);
       },
     },
   });

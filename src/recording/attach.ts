@@ -33,7 +33,7 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
     const selecting = new Session(options.selection, []);
     await learnDevices(qmp, selecting.devices);
     requireSelected(selecting.devices, options.selection);
-    const traceEvents = eventsForDevices(selecting.devices.selected);
+    const traceEvents = await eventsForDevices(qmp, selecting.devices.selected);
 
     dir = await SessionDir.create();
     spool = await createSpool(dir, options, owner?.uid);

@@ -12,6 +12,7 @@ import { OutputSet, type OutputOptions } from './output-set.ts';
 export interface ConvertOptions extends LogOptions {
   readonly from: InputFormat | undefined;
   readonly to: OutputOptions['format'];
+  readonly marks: OutputOptions['marks'];
 }
 
 export interface Converted {
@@ -89,7 +90,10 @@ export async function convert(
   let outputs: OutputSet | undefined;
   let early: SessionEvent[] = [];
   const openOutputs = async () => {
-    const opened = await OutputSet.open(outputPaths, { format: options.to });
+    const opened = await OutputSet.open(outputPaths, {
+      format: options.to,
+      marks: options.marks,
+    });
     outputs = opened;
     await opened.begin(recording.header);
     for (const event of early) await opened.write(event);

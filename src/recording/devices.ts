@@ -51,6 +51,7 @@ export interface DeviceState {
   readonly regions: (Region | undefined)[];
   config: Region | undefined;
   usesMsix: boolean;
+  passedThrough: boolean;
   /** In QEMU's object tree; empty if not known. */
   qomPath: string;
 }
@@ -188,6 +189,7 @@ export class Devices {
       regions: [],
       config: undefined,
       usesMsix: false,
+      passedThrough: false,
       qomPath: '',
     };
     this.states.push(state);
@@ -197,10 +199,11 @@ export class Devices {
 
   #update(state: DeviceState, device: Device): void {
     this.#setDevice(state, device);
+    state.passedThrough = isPassedThrough(device);
     const was = state.selected;
     state.selected =
       this.#selection.length === 0
-        ? isPassedThrough(device)
+        ? state.passedThrough
         : this.#selection.some((name) => answersTo(device, name));
     if (state.selected && !was) {
       for (const window of state.windows) if (window) this.#activate(state, window);
@@ -341,6 +344,10 @@ export class Devices {
     const region = this.#newRegion(state, kind, slot, name, size);
     state.regions[slot] = region;
     return region;
+  }
+
+  isPassedThrough(region: Region): boolean {
+    return this.states[region.device]?.passedThrough === true;
   }
 
   configRegion(state: DeviceState): Region {

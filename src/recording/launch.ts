@@ -6,12 +6,15 @@ import { MmioError } from '../base/errors.ts';
 import { planLaunch, type LaunchPlan } from '../machine/argv.ts';
 import type { UserLog } from '../machine/argv-user.ts';
 import { launchQemu, type QemuProcess } from '../machine/process.ts';
+import { setTraceEvents } from '../machine/trace-control.ts';
 import { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { SessionDir, processRef } from './session-dir.ts';
 import type { Spool } from './spool.ts';
-import { eventsForArgv } from './trace-events.ts';
+import { learnDevices } from './look.ts';
+import { Session } from './session.ts';
+import { eventsForArgv, eventsForDevices } from './trace-events.ts';
 import { type RecordOptions, type Started, begin } from './assemble.ts';
 import { wallClock, headerBase } from './header.ts';
 import { spoolIn, createSpool, removeAll } from './places.ts';
@@ -56,9 +59,7 @@ export async function recordLaunch(
     const start = wallClock();
     child = await launchQemu(plan, { stderrFile: dir.qemuStderr });
     const qmp = await child.orExit(connectPatiently(dir.qmpSocket, child.exited));
-    const traceEvents = plan.argv.flatMap((word, i) =>
-      word === '-trace' && i >= argv.length ? [plan.argv[i + 1] ?? ''] : [],
-    );
+    const traceEvents = await traceDevices(qmp, plan, argv.length, options.selection);
     const qemu = processRef(child.pid);
     const address = dir.qmpSocket;
     const onProblem = options.notice;
@@ -85,6 +86,24 @@ export async function recordLaunch(
     await removeAll(dir, spool);
     throw error;
   }
+}
+
+/** Has all events of the recording on: some devices want more than the command line could tell. */
+async function traceDevices(
+  qmp: QmpClient,
+  { argv }: LaunchPlan,
+  ours: number,
+  selection: readonly string[],
+): Promise<readonly string[]> {
+  const planned = argv.flatMap((word, i) =>
+    word === '-trace' && i >= ours ? [argv[i + 1] ?? ''] : [],
+  );
+  const looking = new Session(selection, []);
+  await learnDevices(qmp, looking.devices);
+  const wanted = await eventsForDevices(qmp, looking.devices.selected);
+  const more = wanted.filter((event) => !planned.includes(event));
+  await setTraceEvents(qmp, more, true);
+  return [...planned, ...more];
 }
 
 /** A guest can be so short that QEMU is gone before it has answered: its log is there all the same. */

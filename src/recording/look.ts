@@ -3,6 +3,7 @@ import { aliasRegions } from '../machine/alias.ts';
 import { deviceCoverage } from '../machine/coverage.ts';
 import { readInventory } from '../machine/inventory.ts';
 import { parseFlatView } from '../machine/mtree.ts';
+import { readVfioProperties, VFIO_PROPERTIES } from '../machine/vfio-properties.ts';
 import { MmioError } from '../base/errors.ts';
 import type { CoverageRange } from '../model/coverage.ts';
 import { guestAddress, isPassedThrough } from '../model/device.ts';
@@ -24,6 +25,7 @@ export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<vo
 export async function lookAtMemory(
   qmp: QmpClient,
   devices: Devices,
+  withTables: boolean,
 ): Promise<readonly CoverageRange[]> {
   const emulated = devices.selected.some(({ device }) => !isPassedThrough(device));
   const [flat, tree] = await Promise.all([
@@ -32,7 +34,20 @@ export async function lookAtMemory(
   ]);
   if (emulated) devices.setAliases(aliasRegions(tree));
   const ranges = parseFlatView(flat);
-  return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges));
+  return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, withTables));
+}
+
+/** What the options of passed-through devices keep from QEMU, and so from the recording. */
+export async function optionNotes(qmp: QmpClient, devices: Devices): Promise<readonly string[]> {
+  const notes = devices.selected
+    .filter(({ device, qomPath }) => isPassedThrough(device) && qomPath !== '')
+    .map(async ({ device, qomPath }) => {
+      const values = await readVfioProperties(qmp, qomPath);
+      return VFIO_PROPERTIES.filter(({ name }) => values.get(name) === false).map(
+        ({ name, hides }) => `${device.name} has ${name}=off: ${hides} do not show`,
+      );
+    });
+  return (await Promise.all(notes)).flat();
 }
 
 /** A device on one line, for people. */

@@ -3,9 +3,10 @@ import type { SessionHeader } from '../model/events.ts';
 import type { Sink, StreamItem } from '../model/stream.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import { formatOfPath, openSink, type OutputFormat } from '../sinks/index.ts';
+import type { SinkOptions } from '../sinks/marked.ts';
 import { FileOutput, GzipOutput, StreamOutput, type ByteOutput } from '../sinks/output.ts';
 
-export interface OutputOptions {
+export interface OutputOptions extends SinkOptions {
   /** For standard output, and paths whose suffix names none. */
   readonly format?: OutputFormat | undefined;
   /** The disk is full, or (`undefined`) has room again. */
@@ -48,7 +49,7 @@ export class OutputSet {
       return path.endsWith('.gz') ? new GzipOutput(file) : file;
     });
     const sinks = await Promise.all(
-      outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output)),
+      outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output, options)),
     );
     return new OutputSet(paths, outputs, sinks);
   }

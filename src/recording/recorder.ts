@@ -43,6 +43,8 @@ export interface RecorderParts {
   /** Asks QEMU how the selected devices are mapped now: aliases, and what is trapped. */
   readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
   readonly coverage: readonly CoverageRange[];
+  /** What else is known of what cannot be seen. */
+  readonly notes: readonly string[];
   readonly userLog: UserLogWriter | undefined;
 }
 
@@ -198,7 +200,7 @@ export class Recorder {
 
   #statement(phase: 'head' | 'end'): Extract<SessionEvent, { kind: 'coverage' }> {
     const { decoder, session } = this.#parts;
-    const notes: string[] = [];
+    const notes = [...this.#parts.notes];
     if (decoder.unstampedLines > 0 && decoder.stampedLines === 0) {
       notes.push(
         'QEMU runs without -msg timestamp=on: times are those of the poll, about 10 ms apart',
@@ -273,6 +275,7 @@ export class Recorder {
       otherLines: [...decoder.otherLines],
       unstampedLines: decoder.unstampedLines,
       coverage: this.#coverage,
+      notes: this.#parts.notes,
     });
   }
 

@@ -14,6 +14,7 @@ import type { UserLog } from '../machine/argv-user.ts';
 import type { LogTarget } from '../machine/log-target.ts';
 import { isAlive, startTimeOf } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
+import type { Marked } from '../sinks/marked.ts';
 import type { SessionSnapshot } from './session.ts';
 
 /** A process that may be gone, and whose number may have been given to another since. */
@@ -36,6 +37,8 @@ export interface SessionInfo {
   readonly outputs: readonly string[];
   /** Of outputs whose name does not tell. */
   readonly format?: OutputFormat | undefined;
+  /** What the text tells of by MARKs. */
+  readonly marks?: readonly Marked[] | undefined;
   readonly overflow: 'pause' | 'drop';
   readonly spoolLimitBytes: number;
   readonly traceEvents: readonly string[];
@@ -66,6 +69,7 @@ export interface Checkpoint {
   readonly otherLines: readonly (readonly [string, number])[];
   readonly unstampedLines: number;
   readonly coverage: readonly CoverageRange[];
+  readonly notes: readonly string[];
 }
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */

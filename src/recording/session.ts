@@ -6,6 +6,7 @@
  * Everything that it knows is in `snapshot`, so that a recording can go on in another process.
  */
 import { NO_CPU, NO_MAPPING, Space } from '../model/access-batch.ts';
+import { isMsixTable } from '../machine/coverage.ts';
 import type { Counters, SessionEvent } from '../model/events.ts';
 import type { Device, Region } from '../model/device.ts';
 import type { StreamItem } from '../model/stream.ts';
@@ -33,7 +34,12 @@ export interface SessionSnapshot {
 type Resolved =
   | { readonly kind: 'vfio'; readonly state: DeviceState; readonly slot: number }
   | { readonly kind: 'config'; readonly state: DeviceState }
-  | { readonly kind: 'address'; readonly name: string };
+  | {
+      readonly kind: 'address';
+      readonly name: string;
+      /** A part of a passed-through device that QEMU answers by itself. */
+      readonly ofTable: boolean;
+    };
 
 export class Session {
   readonly devices: Devices;
@@ -188,6 +194,8 @@ export class Session {
           at = this.devices.guestAddressOf(resolved.name, at);
           window = this.devices.windowAt(at);
           if (window === undefined) continue;
+          // Of a passed-through device vfio_region_* tells the rest.
+          if (!resolved.ofTable && this.devices.isPassedThrough(window.region)) continue;
           at -= window.gpa;
           region = window.region;
         } else {
@@ -260,7 +268,7 @@ export class Session {
   #resolveTarget(target: TraceTarget): Resolved {
     switch (target.kind) {
       case 'memory-region':
-        return { kind: 'address', name: target.name };
+        return { kind: 'address', name: target.name, ofTable: isMsixTable(target.name) };
       case 'vfio-config':
         return { kind: 'config', state: this.devices.vfio(target.device) };
       case 'vfio-rom':
@@ -330,6 +338,12 @@ export class Session {
       case 'damage':
         this.#queue.push({ ...event, timeNs });
         return;
+      case 'ioeventfd': {
+        const place = `${event.region}+0x${event.offset.toString(16)}`;
+        const reason = `QEMU leaves writes of ${event.value} to ${place} to the kernel from here on`;
+        this.note({ kind: 'loss', timeNs, count: -1, durationNs: 0, reason });
+        return;
+      }
       case 'reset':
       case 'interrupt': {
         const state = this.devices.vfio(event.device);

@@ -1,5 +1,7 @@
+import { hasMsixTable } from '../machine/qom-pci.ts';
 import type { ArgvDevice } from '../machine/argv-user.ts';
 import { isPassedThrough } from '../model/device.ts';
+import type { QmpClient } from '../qmp/client.ts';
 import type { DeviceState } from './devices.ts';
 
 /** Where the guest has its BARs: wanted in every recording. */
@@ -16,6 +18,7 @@ const VFIO = [
   'vfio_intx_interrupt',
   'vfio_msix_vector_do_use',
   'vfio_rom_read',
+  'vfio_ioeventfd_init',
 ];
 /** Every access to every emulated device: it cannot be narrowed inside QEMU. */
 const EMULATED = 'memory_region_ops_*';
@@ -39,8 +42,21 @@ export function eventsForArgv(
   return eventsFor(vfio.length > 0, !selection.every(named));
 }
 
-/** The trace events for the devices that were selected in a running QEMU. */
-export function eventsForDevices(selected: readonly DeviceState[]): string[] {
-  const vfio = selected.some(({ device }) => isPassedThrough(device));
-  return eventsFor(vfio, !selected.every(({ device }) => isPassedThrough(device)));
+/**
+ * The trace events for the devices that were selected in a running QEMU: of a passed-through one
+ * with MSI-X all of QEMU's own, since only they tell of the table. Throws what `QmpClient.execute`
+ * throws.
+ */
+export async function eventsForDevices(
+  qmp: QmpClient,
+  selected: readonly DeviceState[],
+): Promise<string[]> {
+  const vfio = selected.filter(({ device }) => isPassedThrough(device));
+  const tables = await Promise.all(vfio.map(({ qomPath }) => hasMsixTable(qmp, qomPath)));
+  return eventsFor(vfio.length > 0, vfio.length < selected.length || tables.includes(true));
+}
+
+/** Whether the MSI-X table of passed-through devices is recorded with these events. */
+export function tellsOfTables(events: readonly string[]): boolean {
+  return events.includes(EMULATED);
 }

@@ -4,6 +4,7 @@
  */
 import { MmioError } from '../base/errors.ts';
 import type { Sink } from '../model/stream.ts';
+import type { SinkOptions } from './marked.ts';
 import type { ByteOutput } from './output.ts';
 
 export type OutputFormat = 'mmiotrace' | 'capture' | 'ndjson';
@@ -11,14 +12,15 @@ export type OutputFormat = 'mmiotrace' | 'capture' | 'ndjson';
 interface FormatEntry {
   readonly format: OutputFormat;
   readonly suffixes: readonly string[];
-  readonly open: (output: ByteOutput) => Promise<Sink>;
+  readonly open: (output: ByteOutput, options: SinkOptions) => Promise<Sink>;
 }
 
 const FORMATS: readonly FormatEntry[] = [
   {
     format: 'mmiotrace',
     suffixes: ['.mmiotrace', '.txt'],
-    open: async (output) => new (await import('./mmiotrace.ts')).MmiotraceSink(output),
+    open: async (output, options) =>
+      new (await import('./mmiotrace.ts')).MmiotraceSink(output, options),
   },
   {
     format: 'capture',
@@ -34,10 +36,14 @@ const FORMATS: readonly FormatEntry[] = [
 
 export const OUTPUT_FORMATS: readonly OutputFormat[] = FORMATS.map(({ format }) => format);
 
-export async function openSink(format: OutputFormat, output: ByteOutput): Promise<Sink> {
+export async function openSink(
+  format: OutputFormat,
+  output: ByteOutput,
+  options: SinkOptions,
+): Promise<Sink> {
   const entry = FORMATS.find((candidate) => candidate.format === format);
   if (entry === undefined) throw new MmioError('usage', `no output format is called ${format}`);
-  return entry.open(output);
+  return entry.open(output, options);
 }
 
 /**

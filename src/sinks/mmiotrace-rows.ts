@@ -1,8 +1,10 @@
 import { type AccessBatch, Op, Space } from '../model/access-batch.ts';
 import type { SessionEvent } from '../model/events.ts';
+import type { Region } from '../model/device.ts';
 import type { Tables } from '../model/tables.ts';
 import { Addresses } from './addresses.ts';
 import { asField } from './mmiotrace-lines.ts';
+import type { Marked } from './marked.ts';
 import { RegionFragments } from './region-fragments.ts';
 import { putAscii, putBytes, putDecimal } from './text-digits.ts';
 import { putHex64, putHexFixed, putHexNumber } from './text-digits.ts';
@@ -30,14 +32,26 @@ const SPACE_NAMES = ['mmio', 'pio', 'config'];
 export class MmiotraceRows {
   readonly #writer: TextWriter;
   readonly #time: TextTime;
-  readonly #withConfig: boolean;
+  readonly #marks: readonly Marked[];
+  /** `Region.id` of option ROMs, of which there are MARKs at most. */
+  readonly #roms: Set<number>;
+  readonly #setsRomsApart: boolean;
   readonly #places: RegionFragments;
   readonly #addresses: Addresses;
 
-  constructor(writer: TextWriter, tables: Tables, time: TextTime, withConfig: boolean) {
+  /** @param marks undefined: the kernel wrote the recording, and an option ROM is as any region */
+  constructor(
+    writer: TextWriter,
+    tables: Tables,
+    time: TextTime,
+    marks: readonly Marked[] | undefined,
+  ) {
     this.#writer = writer;
     this.#time = time;
-    this.#withConfig = withConfig;
+    this.#marks = marks ?? [];
+    this.#setsRomsApart = marks !== undefined;
+    this.#roms = new Set();
+    for (const region of tables.regions) if (region !== undefined) this.#learn(region);
     this.#addresses = new Addresses(tables);
     this.#places = new RegionFragments(
       tables,
@@ -47,8 +61,13 @@ export class MmiotraceRows {
 
   /** To be told of every event, after the tables. */
   apply(event: SessionEvent): void {
+    if (event.kind === 'region') this.#learn(event.region);
     this.#addresses.apply(event);
     this.#places.apply(event);
+  }
+
+  #learn(region: Region): void {
+    if (this.#setsRomsApart && region.kind === 'rom') this.#roms.add(region.id);
   }
 
   /** Writes rows `from` and up; returns the row that found no room, or the batch's length. */
@@ -56,6 +75,7 @@ export class MmiotraceRows {
     const writer = this.#writer;
     const time = this.#time;
     const addresses = this.#addresses;
+    const roms = this.#roms.size === 0 ? undefined : this.#roms;
     // PERF: columns as locals: the writes into `bytes` would have each looked up again.
     const { length, op, space, width, timeNs, mapId, region, offset } = batch;
     const { valueLo, valueHi, pcLo, pcHi } = batch;
@@ -70,7 +90,7 @@ export class MmiotraceRows {
         at = writer.at;
         limit = bytes.length - ROW_BYTES;
       }
-      if (space[row] !== Space.mmio) {
+      if (space[row] !== Space.mmio || roms?.has(region[row]!) === true) {
         at = this.#putMark(bytes, at, batch, row);
         continue;
       }
@@ -113,10 +133,16 @@ export class MmiotraceRows {
   /** `MARK t mmiobridge: pio W 4 nic0 BAR1+0x10 0xc010 0x1`; `-` where no address is known. */
   #putMark(bytes: Uint8Array, start: number, batch: AccessBatch, row: number): number {
     const space = batch.space[row]!;
-    if (space === Space.config && !this.#withConfig) return start;
+    const isRom = space === Space.mmio;
+    if (isRom && !this.#marks.includes('rom')) return start;
+    if (space === Space.config && !this.#marks.includes('config')) return start;
     const op = batch.op[row] === Op.read ? 'R' : 'W';
     let at = this.#time.put(bytes, putAscii(bytes, start, 'MARK '), batch.timeNs[row]!);
-    at = putAscii(bytes, at, ` mmiobridge: ${SPACE_NAMES[space] ?? 'space'} ${op} `);
+    at = putAscii(
+      bytes,
+      at,
+      ` mmiobridge: ${isRom ? 'rom' : (SPACE_NAMES[space] ?? 'space')} ${op} `,
+    );
     at = putDecimal(bytes, at, batch.width[row]!);
     at = putBytes(bytes, at, this.#places.get(batch.region[row]!, space));
     at = putHexNumber(bytes, at, batch.offset[row]!);

@@ -17,14 +17,10 @@ import {
   singleSpaced,
 } from './mmiotrace-lines.ts';
 import { MmiotraceRows } from './mmiotrace-rows.ts';
+import type { Marked, SinkOptions } from './marked.ts';
 import type { ByteOutput } from './output.ts';
 import { TextTime } from './text-time.ts';
 import { TextWriter } from './text-writer.ts';
-
-export interface MmiotraceOptions {
-  /** Accesses that are left out unless asked for: `config` writes a MARK for each. */
-  readonly marks?: ReadonlySet<'config'>;
-}
 
 /** Line that would be read as an access, or (`#`) as a comment, which this format has not. */
 const MISLEADING = /^(?:[RW#]|UNKNOWN)/;
@@ -40,16 +36,16 @@ const PRINTABLE = /^[\x20-\x7e]+$/;
  */
 export class MmiotraceSink implements Sink {
   readonly #writer: TextWriter;
-  readonly #withConfig: boolean;
+  readonly #marked: readonly Marked[];
   #tables = new Tables();
   #time = new TextTime(0);
   #rows: MmiotraceRows;
   /** The recording is one of the kernel's: leave its spaces alone, and add nothing. */
   #asItWas = false;
 
-  constructor(output: ByteOutput, options: MmiotraceOptions = {}) {
+  constructor(output: ByteOutput, options: SinkOptions = {}) {
     this.#writer = new TextWriter(output);
-    this.#withConfig = options.marks?.has('config') ?? false;
+    this.#marked = options.marks ?? [];
     this.#rows = this.#newRows();
   }
 
@@ -90,7 +86,12 @@ export class MmiotraceSink implements Sink {
   }
 
   #newRows(): MmiotraceRows {
-    return new MmiotraceRows(this.#writer, this.#tables, this.#time, this.#withConfig);
+    return new MmiotraceRows(
+      this.#writer,
+      this.#tables,
+      this.#time,
+      this.#asItWas ? undefined : this.#marked,
+    );
   }
 
   async #writeRest(batch: AccessBatch, from: number): Promise<void> {

@@ -316,8 +316,10 @@ describe('passed-through devices', () => {
 
   it("keep the user's own value, which is told", () => {
     const made = plan(
-      ...['-device', 'vfio-pci,host=01:00.0,x-no-mmap=off,id=gpu'],
-      ...['-device', 'vfio-pci,host=02:00.0'],
+      '-device',
+      'vfio-pci,host=01:00.0,x-no-mmap=off,id=gpu',
+      '-device',
+      'vfio-pci,host=02:00.0',
     );
     expect(globalsOf(made)).toContain('x-no-mmap');
     expect(made.notes).toEqual([

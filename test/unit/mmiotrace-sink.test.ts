@@ -4,7 +4,8 @@ import { AccessBatch, Op, Space } from '../../src/model/access-batch.ts';
 import type { SessionEvent, SessionHeader } from '../../src/model/events.ts';
 import type { StreamItem } from '../../src/model/stream.ts';
 import { Tables } from '../../src/model/tables.ts';
-import { type MmiotraceOptions, MmiotraceSink } from '../../src/sinks/mmiotrace.ts';
+import type { SinkOptions } from '../../src/sinks/marked.ts';
+import { MmiotraceSink } from '../../src/sinks/mmiotrace.ts';
 import { TextTime } from '../../src/sinks/text-time.ts';
 import { TextWriter } from '../../src/sinks/text-writer.ts';
 import { MemoryOutput } from '../support/memory-output.ts';
@@ -21,7 +22,7 @@ import { written } from '../support/sink-run.ts';
 function textOf(
   items: Iterable<StreamItem>,
   header: SessionHeader = SAMPLE_HEADER,
-  options?: MmiotraceOptions,
+  options?: SinkOptions,
 ): Promise<string> {
   return written((output) => new MmiotraceSink(output, options), header, items);
 }
@@ -30,7 +31,7 @@ function textOf(
 async function linesOf(
   items: Iterable<StreamItem>,
   header: SessionHeader = SAMPLE_HEADER,
-  options?: MmiotraceOptions,
+  options?: SinkOptions,
 ): Promise<string[]> {
   const lines = (await textOf(items, header, options)).split('\n').slice(0, -1);
   return lines.slice(header.source === 'mmiotrace' ? 1 : 2);
@@ -161,11 +162,31 @@ describe('an access', () => {
       'MARK 0.000000 mmiobridge: pio W 4 nic0 BAR1+0x10 - 0xab',
     ];
     expect((await linesOf(items)).slice(1)).toEqual(pio);
-    const options = { marks: new Set(['config'] as const) };
+    const options = { marks: ['config'] as const };
     expect((await linesOf(items, SAMPLE_HEADER, options)).slice(1)).toEqual([
       ...pio,
       'MARK 0.000000 mmiobridge: config W 2 nic0 config+0x10 - 0xab',
     ]);
+  });
+
+  it('tells of reads of the option ROM only if asked to', async () => {
+    const region = {
+      id: 1,
+      device: 0,
+      kind: 'rom',
+      bar: 6,
+      name: 'ROM',
+      sizeBytes: 0x800,
+    } as const;
+    const access = { op: Op.write, offset: 0x10, value: 0xabn, region: 1, mapId: 0 };
+    const items = [device, { kind: 'region', timeNs: 0, region } as const, batchOf(access)];
+    expect((await linesOf(items)).slice(1)).toEqual([]);
+    expect((await linesOf(items, SAMPLE_HEADER, { marks: ['rom'] })).slice(1)).toEqual([
+      'MARK 0.000000 mmiobridge: rom W 4 nic0 ROM+0x10 - 0xab',
+    ]);
+    // The kernel's own log is left as it is.
+    const kernels = { ...SAMPLE_HEADER, source: 'mmiotrace' as const };
+    expect((await linesOf(items, kernels)).join()).toMatch(/W 4 0\.000000 0 0x10 0xab/);
   });
 
   it('prints any value, address, time and PC exactly', async () => {

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { aliasRegions, type AliasRegion } from '../../src/machine/alias.ts';
-import { aliasCandidates, coverageOf } from '../../src/machine/coverage.ts';
+import { coverageOf, deviceCoverage } from '../../src/machine/coverage.ts';
 import { parseTree } from '../../src/machine/mtree-tree.ts';
 import { parseFlatView } from '../../src/machine/mtree.ts';
 import { parseQtree } from '../../src/machine/qtree.ts';
+import { SAMPLE_DEVICE } from '../support/sample-session.ts';
 
 function golden(name: string): string {
   return readFileSync(new URL(`../golden/mtree/${name}.txt`, import.meta.url), 'utf8');
@@ -118,6 +119,23 @@ describe('coverage of a BAR', () => {
     expect(parts[1]?.why).toContain('ramd): a mmaps[0] KVM');
   });
 
+  test("QEMU's own parts of a passed-through device: the MSI-X table if it is recorded, quirks never", () => {
+    const ranges =
+      parseFlatView(`${MEMORY}  00000000fe000000-00000000fe000fff (prio 0, i/o): 0000:00:10.0 BAR 0
+  00000000fe001000-00000000fe00104f (prio 0, i/o): msix-table
+  00000000fe001050-00000000fe001fff (prio 0, i/o): 0000:00:10.0 BAR 0 @0000000000001050
+  00000000fe002000-00000000fe00ffff (prio 1, i/o): vfio-nvidia-bar0-88-mirror-quirk
+`);
+    const bars = [bar, ...Array.from({ length: 6 }, () => ({ start: 0, flags: 0, sizeBytes: 0 }))];
+    const statesOf = (hostAddress: string, withTables: boolean) =>
+      deviceCoverage({ ...SAMPLE_DEVICE, hostAddress, type: '', bars }, ranges, withTables).map(
+        ({ state }) => state,
+      );
+    expect(statesOf('0000:00:10.0', true)).toEqual(['trapped', 'trapped', 'trapped', 'emulated']);
+    expect(statesOf('0000:00:10.0', false)).toEqual(['trapped', 'emulated', 'trapped', 'emulated']);
+    expect(statesOf('', false)).toEqual(['trapped', 'trapped', 'trapped', 'trapped']);
+  });
+
   test('nothing is known of a BAR without address, of one that nothing answers, of other kinds', () => {
     expect(coverageOf('x', 'BAR0', { ...bar, start: 0 }, [])).toMatchObject([
       { offset: 0, lengthBytes: 0x10000, state: 'unknown', why: 'not mapped when asked' },
@@ -213,12 +231,6 @@ memory-region: off
     expect(aliasRegions(text).map(({ name }) => name)).toEqual(['loop']);
     expect(aliasRegions('')).toEqual([]);
     expect(parseTree(text)).toHaveLength(3);
-  });
-
-  test('the flat view alone shows a region that is at two places', () => {
-    expect(aliasCandidates(parseFlatView(golden('rtl8139.flat')))).toEqual(['rtl8139']);
-    expect(aliasCandidates(parseFlatView(golden('intel-hda.flat')))).toEqual(['intel-hda']);
-    expect(aliasCandidates(parseFlatView(golden('e1000e.flat')))).toEqual([]);
   });
 });
 

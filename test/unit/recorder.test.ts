@@ -72,6 +72,7 @@ async function record(vm?: Partial<Vm>): Promise<string[]> {
     refreshDevices: () => Promise.resolve(),
     lookAtMemory: () => Promise.resolve([]),
     coverage: [],
+    notes: [],
     userLog: undefined,
   });
   await recorder.run();

@@ -150,6 +150,39 @@ describe('attribution', () => {
 });
 
 describe('events', () => {
+  test("of a passed-through one QEMU's own lines count for the MSI-X table only", async () => {
+    const log = stamped([
+      'vfio_region_setup Device 0000:00:10.0, region 0 "x", flags: 0x7, offset: 0x0, size: 0x20000',
+      add(0, 0xfebc0000),
+      write(0x100, 0x28),
+      ops(0xfebc0100, '0000:00:10.0 BAR 0', 0, '0x28'),
+      ops(0xfebc1000, 'msix-table', 1, '0x29'),
+      ops(0xfebc2000, 'vfio-nvidia-bar0-88-mirror-quirk', 0, '0x2a'),
+    ]);
+    expect((await textOf(log)).filter((line) => line.startsWith('W'))).toEqual([
+      'W 4 0.000002 1 0xfebc0100 0x28 0x0 0',
+      'W 4 0.000004 1 0xfebc1000 0x29 0x0 0',
+    ]);
+  });
+  test('writes that QEMU hands to the kernel are loss, from there on', async () => {
+    const log = stamped([
+      add(0, 0xfebc0000),
+      write(0x100, 0x28),
+      'vfio_ioeventfd_init vfio-nvidia-bar0-88-mirror-quirk+0x704[4]:0xff vfio:1',
+    ]);
+    const events = await eventsOf(log);
+    expect(events.filter(({ kind }) => kind === 'loss')).toEqual([
+      {
+        kind: 'loss',
+        timeNs: 2000,
+        count: -1,
+        durationNs: 0,
+        reason:
+          'QEMU leaves writes of 0xff to vfio-nvidia-bar0-88-mirror-quirk+0x704 to the kernel from here on',
+      },
+    ]);
+    expect(events.at(-1)).toMatchObject({ kind: 'end', complete: false });
+  });
   test('interrupts and resets stand where they happened; MSI-X once vectors are used', async () => {
     const log = stamped([
       add(0, 0xfebc0000),

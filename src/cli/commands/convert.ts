@@ -3,7 +3,7 @@ import { InvalidArgumentError, type Command as AnyCommand } from 'commander';
 import type { BarBase } from '../../recording/devices.ts';
 import { INPUT_FORMATS } from '../../sources/detect.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather } from '../parse.ts';
+import { gather, markOption } from '../parse.ts';
 import { EXIT, count, say } from '../print.ts';
 
 const HELP = `
@@ -45,6 +45,7 @@ export function convertCommand(): AnyCommand {
         OUTPUT_FORMATS,
       ),
     )
+    .addOption(markOption())
     .addHelpText('after', HELP);
   command.action(async (inputs, options) => {
     for (const path of options.output) formatOfPath(path, options.to);
@@ -54,6 +55,7 @@ export function convertCommand(): AnyCommand {
       barBases: options.barBase ?? [],
       from: options.from,
       to: options.to,
+      marks: options.mark,
     });
     const whole = result.damaged === 0 && result.losses === 0;
     say(counted(result.accesses, 'access', 'accesses'));

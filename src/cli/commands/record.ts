@@ -2,7 +2,7 @@ import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, parseCount, parseSeconds, parseSize } from '../parse.ts';
+import { gather, markOption, parseCount, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
 
 const DEFAULT_OUTPUT = 'trace.mmiocap';
@@ -51,6 +51,7 @@ export function recordCommand(): AnyCommand {
         OUTPUT_FORMATS,
       ),
     )
+    .addOption(markOption())
     .option('--spool <dir>', 'a tmpfs folder where QEMU may write (default: /dev/shm)')
     .option(
       '--spool-limit <size>',
@@ -92,6 +93,7 @@ export function recordCommand(): AnyCommand {
     const record = {
       outputs,
       format: options.to,
+      marks: options.mark,
       selection,
       overflow: options.overflow,
       spoolLimitBytes: options.spoolLimit,

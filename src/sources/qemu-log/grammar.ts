@@ -87,6 +87,7 @@ const REGION_SETUP = new RegExp(
 const MSI = new RegExp(`^ ?${device} vector (\\d{1,5}) `);
 const INTX = new RegExp(`^ ?${device} Pin ([A-D])$`);
 const MSIX_USE = new RegExp(`^ ?${device} vector (\\d{1,5}) used`);
+const IOEVENTFD = /^(.+)\+0x([0-9a-f]{1,16})\[\d+\]:(0x[0-9a-f]{1,16}) vfio:[01]$/;
 const RESET = /^ ?\((.*)\)$/;
 
 const isWidth = (width: number) => width === 1 || width === 2 || width === 4 || width === 8;
@@ -218,6 +219,15 @@ const EVENTS = new Map<string, EventParser>([
   [
     'vfio_msix_vector_do_use',
     matching(MSIX_USE, ([name = '']) => ({ kind: 'msix-use', device: name })),
+  ],
+  [
+    'vfio_ioeventfd_init',
+    matching(IOEVENTFD, ([region = '', at = '', value = '']) => ({
+      kind: 'ioeventfd',
+      region,
+      offset: parseInt(at, 16),
+      value,
+    })),
   ],
   ['vfio_pci_reset', matching(RESET, ([name = '']) => ({ kind: 'reset', device: name }))],
 ]);

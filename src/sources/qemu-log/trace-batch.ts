@@ -74,6 +74,16 @@ export type TraceEvent =
       readonly type: 'intx' | 'msi';
       readonly vector: number;
     }
+  | {
+      /** `vfio_ioeventfd_init`: writes of one value to one place end in the kernel from here on. */
+      readonly kind: 'ioeventfd';
+      readonly timeNs: number;
+      /** Name of QEMU's MemoryRegion. */
+      readonly region: string;
+      readonly offset: number;
+      /** Hex, with 0x. */
+      readonly value: string;
+    }
   | { readonly kind: 'msix-use'; readonly timeNs: number; readonly device: string }
   | { readonly kind: 'reset'; readonly timeNs: number; readonly device: string }
   | {
