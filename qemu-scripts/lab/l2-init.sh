@@ -28,11 +28,11 @@ oracle() {
 userspace() {
   echo 1 >"$card/enable"
   {
-    registers "$card/resource0" 0x5200 4 0x12345678
-    registers "$card/resource0" 0x5200 4
-    registers "$card/resource0" 0x5204 4 0xfedcba98
-    registers "$card/resource0" 0x5204 4
-    registers "$card/resource0" 0x8 4
+    for access in '0x8 4' '0x5380 4 0x12345678' '0x5380 4' '0x5384 4 0xfedcba98' '0x5384 4' \
+      '0x5380 8' '0x5388 8 0x1122334455667788' '0x5388 8' '0x5390 2 0xabcd' '0x5390 2' \
+      '0x5394 1 0x5a' '0x5394 1'; do
+      registers "$card/resource0" $access
+    done
   } >/out/userspace 2>&1
 }
 

@@ -6,7 +6,7 @@
 # is written to its 9p share "out" (-virtfs local,path=DIR,mount_tag=out,security_model=none):
 #   task=oracle     trace: the kernel's own mmiotrace of e1000e, insmod to rmmod, with one processor;
 #                   modules, symbols: where its code is, to tell program counters by
-#   task=userspace  userspace: known values which a program reads and writes through sysfs' resource0
+#   task=userspace  userspace: what a program writes and reads through sysfs' resource0, a line each
 #   task=hammer     hammer: two processors write 1, 2, … 2000 to 0x5200 and to 0x5300 of BAR0 at the
 #                   same time, and read after each write
 set -eu
