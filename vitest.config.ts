@@ -24,7 +24,9 @@ export default defineConfig({
         test: {
           name: 'passthrough',
           include: ['test/passthrough/**/*.test.ts'],
-          // As above; each file boots a host of its own.
+          // All share one L1, which takes both cores: after the others, one file at a time.
+          globalSetup: 'test/support/lab-setup.ts',
+          sequence: { groupOrder: 1 },
           fileParallelism: false,
           testTimeout: 240_000,
           hookTimeout: 240_000,

@@ -20,6 +20,8 @@ busybox-static userland of the Linux test guest
 cpio packs its files
 ovmf UEFI, for the tests of a Windows guest
 swtpm its TPM
+gcc compiles the program that L2 of the passthrough lab runs
+libc6-dev and links it statically
 kmod finds the modules that the Linux test guest has to load
 tmux a terminal for the tests of what a person sees on theirs
 zsh a shell whose completion the tests try

@@ -18,7 +18,7 @@ module=$1
 use=$2
 
 linux_kernel
-key=$(cat "$here/oracle-init.sh" "$here/oracle.sh" | linux_key "$module" "$use")
+key=$(cat "$here/oracle-init.sh" "$here/trace-driver.sh" "$here/oracle.sh" | linux_key "$module" "$use")
 initramfs=$cache/oracle-$module-$key.cpio.gz
 
 if [ ! -e "$initramfs" ]; then
@@ -27,6 +27,7 @@ if [ ! -e "$initramfs" ]; then
   trap 'exit 130' INT TERM HUP
   files=$work/files
   linux_files "$files" "$here/oracle-init.sh"
+  cp "$here/trace-driver.sh" "$files/"
   linux_modules "$files" "$module" >"$work/order"
   [ -s "$work/order" ] || fail "$module is built into Debian's kernel $version: nothing to load"
   mkdir "$files/driver"

@@ -38,6 +38,10 @@ mount -t devtmpfs devtmpfs /root/dev
 mkdir -p /root/dev/pts /root/dev/shm
 mount -t devpts devpts /root/dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /root/dev/shm
+ln -s /proc/self/fd /root/dev/fd
+for number in 0=stdin 1=stdout 2=stderr; do
+  ln -s "/proc/self/fd/${number%=*}" "/root/dev/${number#*=}"
+done
 
 # Without a cache: what is edited on the host is what runs here.
 mount -t 9p -o $plan9,ro checkout /checkout || give_up "no checkout"
@@ -91,7 +95,7 @@ cut -d' ' -f1 /proc/uptime >/share/up
 while read -r word number signal <&3; do
   case $word in
     run) job "$number" & ;;
-    kill) kill -"$signal" -- -"$(cat "/share/jobs/$number/pid")" ;;
+    kill) kill -"$signal" -"$(cat "/share/jobs/$number/pid")" ;;
   esac
 done
 give_up "the line to l1.sh is broken"

@@ -12,8 +12,8 @@
 # and after SECONDS (by default an hour).
 #
 # run runs a command as root in L1, in the checkout: its output, its exit status, Ctrl-C and
-# SIGTERM go through, its input is empty. One that takes longer than SECONDS is killed: status 124.
-# Any number may run at once. Files go in and out by STATE/share, which is at the same path in L1;
+# SIGTERM go through, its input is empty. Status 124: it took longer than SECONDS and was killed;
+# 125: L1 does not run, or ended meanwhile. Any number may run at once. Files go in and out by STATE/share, which is at the same path in L1;
 # all else that is written in L1 lands in its memory, and the checkout is read-only there.
 #
 # What L1 has:
@@ -155,7 +155,10 @@ run() {
     shift 2
   fi
   [ $# -gt 0 ] || usage
-  state=$(cd "$state" 2>/dev/null && pwd -P) && l1_running || fail "no L1 runs in $state"
+  state=$(cd "$state" 2>/dev/null && pwd -P) && l1_running || {
+    say "no L1 runs in $state"
+    exit 125
+  }
   # mkdir is what makes a number ours alone.
   number=1
   until mkdir "$state/share/jobs/$number" 2>/dev/null; do number=$((number + 1)); done
@@ -185,8 +188,11 @@ run() {
     pour "$job/stderr" $err >&2
     err=$poured
     [ -z "$status" ] || break
-    l1_running || fail "L1 ended meanwhile: $(cat "$state/qemu.out")
+    l1_running || {
+      say "L1 ended meanwhile: $(cat "$state/qemu.out")
 $(l1_console)"
+      exit 125
+    }
     if [ -n "$timeout" ] && [ -z "$late" ] && [ $(($(date +%s) - began)) -ge "$timeout" ]; then
       late=yes
       request kill "$number" KILL
