@@ -382,6 +382,11 @@ export class Devices {
     return undefined;
   }
 
+  /** Whether vfio_region_* tells of the accesses through a window: its device has a vfio name. */
+  hasVfioLines(window: Window): boolean {
+    return (this.states[window.region.device]?.device.hostAddress ?? '') !== '';
+  }
+
   /**
    * The guest's address for the one that is logged of a MemoryRegion: the same, unless the guest
    * reaches the region through an alias. Of two that fit, the one in memory: drivers prefer it.

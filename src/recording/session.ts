@@ -14,6 +14,8 @@ import { Devices, type DevicesSnapshot, type DeviceState, type Window } from './
 
 /** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
 const DEVICE_ACCESS = 'memory_region_ops (a device, not a vCPU)';
+/** Of a passed-through device, QEMU handles these by itself: only memory_region_ops shows them. */
+const MSIX_REGIONS: ReadonlySet<string> = new Set(['msix-table', 'msix-pba']);
 
 export interface SessionSnapshot {
   readonly devices: DevicesSnapshot;
@@ -33,7 +35,7 @@ export interface SessionSnapshot {
 type Resolved =
   | { readonly kind: 'vfio'; readonly state: DeviceState; readonly slot: number }
   | { readonly kind: 'config'; readonly state: DeviceState }
-  | { readonly kind: 'address'; readonly name: string };
+  | { readonly kind: 'address'; readonly name: string; readonly isMsix: boolean };
 
 export class Session {
   readonly devices: Devices;
@@ -188,6 +190,8 @@ export class Session {
           at = this.devices.guestAddressOf(resolved.name, at);
           window = this.devices.windowAt(at);
           if (window === undefined) continue;
+          // The same access is in vfio's own lines, but for what QEMU emulates of the device.
+          if (!resolved.isMsix && this.devices.hasVfioLines(window)) continue;
           at -= window.gpa;
           region = window.region;
         } else {
@@ -260,7 +264,7 @@ export class Session {
   #resolveTarget(target: TraceTarget): Resolved {
     switch (target.kind) {
       case 'memory-region':
-        return { kind: 'address', name: target.name };
+        return { kind: 'address', name: target.name, isMsix: MSIX_REGIONS.has(target.name) };
       case 'vfio-config':
         return { kind: 'config', state: this.devices.vfio(target.device) };
       case 'vfio-rom':
