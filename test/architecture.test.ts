@@ -36,6 +36,7 @@ const RULES: ImportRules = {
     server: ['base', 'model', 'wire'],
     web: ['base', 'model', 'wire'],
     lab: ['base', 'model', 'machine', 'recording'],
+    'vfio-user': ['base'],
     cli: [...ABOVE_RECORDING, 'recording', 'bridge', 'server', 'lab'],
   },
   packages: {
