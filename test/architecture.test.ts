@@ -38,6 +38,7 @@ const RULES: ImportRules = {
     web: ['base', 'model', 'wire'],
     lab: ['base', 'model', 'machine', 'recording'],
     cli: [...ABOVE_RECORDING, 'recording', 'doctor', 'bridge', 'server', 'lab'],
+    'vfio-user': ['base'],
   },
   packages: {
     'node:child_process': ['host', 'machine', 'lab'],

@@ -9,6 +9,8 @@
 #   d=4       slot of the device on bus 0
 #   w=4 r=4   offsets in BAR0 that are written and read
 #   p=0       turns of an empty loop after each pair, to go slower
+#   b=4       bytes of an access; a sum such as 15 makes pairs of 1, 2, 4 and 8 bytes in turn, of
+#             which the widest has the counter in both halves
 # The defaults suit the "edu" device, whose register 4 keeps any 32-bit value and reads back its
 # complement: both directions show the counter.
 #
@@ -88,9 +90,26 @@ configure:
         mov     $BAR0, %edi
         add     read_offset, %edi
         xor     %eax, %eax
-hammer: mov     %eax, (%esi)
+hammer: mov     widths, %ebp
+        test    $1, %ebp
+        jz      1f
+        mov     %al, (%esi)
+        mov     (%edi), %bl
+1:      test    $2, %ebp
+        jz      2f
+        mov     %ax, (%esi)
+        mov     (%edi), %bx
+2:      test    $4, %ebp
+        jz      3f
+        mov     %eax, (%esi)
         mov     (%edi), %ebx
-        mov     pause, %ecx
+3:      test    $8, %ebp
+        jz      4f
+        movd    %eax, %mm0
+        punpckldq %mm0, %mm0
+        movq    %mm0, (%esi)
+        movq    (%edi), %mm1
+4:      mov     pause, %ecx
         jecxz   7f
 6:      dec     %ecx
         jnz     6b
@@ -114,7 +133,7 @@ select: mov     %ebp, %eax
         ret
 
         .data
-letters: .asciz "ndwrp"                 # in the order of the variables
+letters: .asciz "ndwrpb"                # in the order of the variables
         .align  4
 variables:
 iterations:     .long 500000
@@ -122,6 +141,7 @@ slot:           .long 4
 write_offset:   .long 4
 read_offset:    .long 4
 pause:          .long 0
+widths:         .long 4
 
         .bss
         .space  256

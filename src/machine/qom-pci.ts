@@ -60,10 +60,11 @@ export async function hasMsixTable(qmp: QmpClient, path: string): Promise<boolea
 /** `0000:01:00.0`, or `vfio-user:PATH` as QEMU's log names it; empty for an emulated device. */
 export async function readHostAddress(qmp: QmpClient, path: string, type: string): Promise<string> {
   if (type.startsWith('vfio-user')) {
-    const socket = await get(qmp, path, 'socket');
-    if (!isObject(socket)) return 'vfio-user';
-    const parts = [socket['path'], socket['host'], socket['port'], socket['cid'], socket['str']];
-    return ['vfio-user', ...parts.filter((part) => typeof part === 'string')].join(':');
+    // Its `socket` cannot be read. The memory regions of its BARs are named for it.
+    const children = await list(qmp, path);
+    const names = children.map(({ name }) => /^(vfio-user:.*) BAR \d\[\d+\]$/.exec(name)?.[1]);
+    const name = names.find((it) => it !== undefined && !it.endsWith(' base'));
+    return name === undefined ? 'vfio-user' : unescapeName(name);
   }
   if (!type.startsWith('vfio-')) return '';
   const [host, sysfs] = await Promise.all([get(qmp, path, 'host'), get(qmp, path, 'sysfsdev')]);
@@ -72,15 +73,31 @@ export async function readHostAddress(qmp: QmpClient, path: string, type: string
   return typeof sysfs === 'string' ? (sysfs.split('/').findLast((part) => part !== '') ?? '') : '';
 }
 
+/** Of a memory region's name QEMU writes what its object tree cannot have as `\xNN`. */
+function unescapeName(name: string): string {
+  return name.replaceAll(/\\x([0-9a-f]{2})/g, (_, hex: string) =>
+    String.fromCharCode(parseInt(hex, 16)),
+  );
+}
+
 /** The function at `path`, or undefined if what is there is none. */
 async function ask(qmp: QmpClient, path: string, type: string): Promise<QomFunction | undefined> {
+  const devfn = await devfnOf(qmp, path);
+  if (devfn === undefined) return undefined;
+  const busPath = await get(qmp, path, 'parent_bus');
+  if (typeof busPath !== 'string' || busPath === '') return undefined;
+  return { path, type, busPath, devfn };
+}
+
+async function devfnOf(qmp: QmpClient, path: string): Promise<number | undefined> {
   const address = await get(qmp, path, 'legacy-addr');
   const [, slot, func] =
     typeof address === 'string' ? (/^([0-9a-f]{2})\.([0-7])$/.exec(address) ?? []) : [];
-  if (slot === undefined) return undefined;
-  const busPath = await get(qmp, path, 'parent_bus');
-  if (typeof busPath !== 'string' || busPath === '') return undefined;
-  return { path, type, busPath, devfn: (Number(`0x${slot}`) << 3) | Number(func) };
+  if (slot !== undefined) return (Number(`0x${slot}`) << 3) | Number(func);
+  // QEMU 11 has no legacy-addr. Others than PCI functions may have an `addr`, but no `romfile`.
+  const devfn = await get(qmp, path, 'addr');
+  if (typeof devfn !== 'number' || devfn < 0 || devfn > 0xff) return undefined;
+  return typeof (await get(qmp, path, 'romfile')) === 'string' ? devfn : undefined;
 }
 
 async function list(qmp: QmpClient, path: string): Promise<readonly Entry[]> {

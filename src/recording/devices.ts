@@ -51,7 +51,6 @@ export interface DeviceState {
   readonly regions: (Region | undefined)[];
   config: Region | undefined;
   usesMsix: boolean;
-  passedThrough: boolean;
   /** In QEMU's object tree; empty if not known. */
   qomPath: string;
 }
@@ -189,7 +188,6 @@ export class Devices {
       regions: [],
       config: undefined,
       usesMsix: false,
-      passedThrough: false,
       qomPath: '',
     };
     this.states.push(state);
@@ -199,11 +197,10 @@ export class Devices {
 
   #update(state: DeviceState, device: Device): void {
     this.#setDevice(state, device);
-    state.passedThrough = isPassedThrough(device);
     const was = state.selected;
     state.selected =
       this.#selection.length === 0
-        ? state.passedThrough
+        ? isPassedThrough(device)
         : this.#selection.some((name) => answersTo(device, name));
     if (state.selected && !was) {
       for (const window of state.windows) if (window) this.#activate(state, window);
@@ -346,10 +343,6 @@ export class Devices {
     return region;
   }
 
-  isPassedThrough(region: Region): boolean {
-    return this.states[region.device]?.passedThrough === true;
-  }
-
   configRegion(state: DeviceState): Region {
     state.config ??= this.#newRegion(state, 'config', -1, 'config', 4096);
     return state.config;
@@ -371,6 +364,11 @@ export class Devices {
       if (gpa >= window.gpa && gpa < window.gpa + window.lengthBytes) return window;
     }
     return undefined;
+  }
+
+  /** Whether vfio_region_* tells of the accesses through a window: its device has a vfio name. */
+  hasVfioLines(window: Window): boolean {
+    return (this.states[window.region.device]?.device.hostAddress ?? '') !== '';
   }
 
   /**

@@ -194,8 +194,8 @@ export class Session {
           at = this.devices.guestAddressOf(resolved.name, at);
           window = this.devices.windowAt(at);
           if (window === undefined) continue;
-          // Of a passed-through device vfio_region_* tells the rest.
-          if (!resolved.ofTable && this.devices.isPassedThrough(window.region)) continue;
+          // The same access is in vfio's own lines, but for what QEMU emulates of the device.
+          if (!resolved.ofTable && this.devices.hasVfioLines(window)) continue;
           at -= window.gpa;
           region = window.region;
         } else {

@@ -30,7 +30,10 @@ function eventsFor(vfio: boolean, emulated: boolean): string[] {
 /** Those of any recording, whatever its devices. */
 export const ALL_EVENTS: readonly string[] = eventsFor(true, true);
 
-/** The trace events for a selection, before QEMU runs: from its `-device` options alone. */
+/**
+ * The trace events for a selection, before QEMU runs: from its `-device` options alone. Those of
+ * vfio are always there, for a device that is plugged in later.
+ */
 export function eventsForArgv(
   devices: readonly ArgvDevice[],
   selection: readonly string[],
@@ -38,8 +41,7 @@ export function eventsForArgv(
   const vfio = devices.filter(({ driver }) => driver.startsWith('vfio-'));
   const named = (name: string) =>
     vfio.some(({ id, host }) => id === name || host === name || host === `0000:${name}`);
-  if (selection.length === 0) return eventsFor(true, false);
-  return eventsFor(vfio.length > 0, !selection.every(named));
+  return eventsFor(true, !selection.every(named));
 }
 
 /**

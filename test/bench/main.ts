@@ -8,10 +8,17 @@ import { benchConvert } from './convert-bench.ts';
 import { benchGuest } from './guest-bench.ts';
 import { benchMemory } from './memory-bench.ts';
 import { benchSize } from './size-bench.ts';
+import { benchVfioUser } from './vfio-user-bench.ts';
 
 const quick = process.argv.includes('--quick');
 const only = process.argv.slice(2).filter((word) => !word.startsWith('-'));
-const benches = { convert: benchConvert, guest: benchGuest, memory: benchMemory, size: benchSize };
+const benches = {
+  convert: benchConvert,
+  guest: benchGuest,
+  memory: benchMemory,
+  size: benchSize,
+  'vfio-user': benchVfioUser,
+};
 
 const dir = mkdtempSync('/dev/shm/mmiobridge-bench-');
 process.stdout.write(`${cpus().length} x ${cpus()[0]?.model ?? '?'}, Node ${process.version}\n`);

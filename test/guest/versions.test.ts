@@ -33,6 +33,7 @@ describe.each(qemuVersions())('QEMU $version', ({ version, path }) => {
       .trimEnd()
       .split('\n')
       .map((line): Line => JSON.parse(line) as Line);
+    expect(lines.find(({ type }) => type === 'device')).toMatchObject({ model: 'e1000' });
     const accesses = lines.filter(({ type }) => type === 'access');
     const ofOp = (op: string) => accesses.filter((line) => line.op === op).length;
     expect(ofOp('R')).toBeGreaterThan(20);

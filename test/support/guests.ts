@@ -33,6 +33,8 @@ export interface HammerOptions {
   /** Offsets in BAR0. */
   readonly writeOffset?: number;
   readonly readOffset?: number;
+  /** Bytes of an access: 1, 2, 4 or 8; a sum of them makes a pair of each in turn. Default: 4. */
+  readonly widths?: number;
   /** Turns of an empty loop after each pair. */
   readonly pauseTurns?: number;
   readonly accel?: 'tcg' | 'kvm';
@@ -41,10 +43,10 @@ export interface HammerOptions {
 
 /**
  * A guest that writes 0, 1, 2, … to one register of its device as fast as it can, and reads one
- * back after each write, all 4 bytes wide. Ends with status `HAMMER_DONE`.
+ * back after each write, all 4 bytes wide if it is not told otherwise. Ends with status `HAMMER_DONE`.
  */
 export async function hammerGuest(options: HammerOptions): Promise<string[]> {
-  const { iterations, writeOffset = 4, readOffset = 4, pauseTurns = 0 } = options;
+  const { iterations, writeOffset = 4, readOffset = 4, widths = 4, pauseTurns = 0 } = options;
   const [elf = ''] = await scriptLines('guests/hammer.sh');
   return [
     options.qemu ?? SYSTEM_QEMU,
@@ -56,6 +58,6 @@ export async function hammerGuest(options: HammerOptions): Promise<string[]> {
     '-kernel',
     elf,
     '-append',
-    `n=${iterations} d=${HAMMER_SLOT} w=${writeOffset} r=${readOffset} p=${pauseTurns}`,
+    `n=${iterations} d=${HAMMER_SLOT} w=${writeOffset} r=${readOffset} p=${pauseTurns} b=${widths}`,
   ];
 }

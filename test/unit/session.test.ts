@@ -115,6 +115,28 @@ describe('attribution', () => {
     const lines = (await textOf(log, { device: ['e1000'] })).filter((line) => line.startsWith('W'));
     expect(lines.map((line) => line.split(' ')[4])).toEqual(['0xfebc0000', '0xfebdfffc']);
   });
+  test('an access to a passed-through device that is in two kinds of lines is taken once', async () => {
+    const log = stamped([
+      'vfio_region_setup Device 0000:00:10.0, region 0 "x", flags: 0x7, offset: 0x0, size: 0x20000',
+      add(0, 0xfebc0000),
+      e1000(0xfeb80000),
+      ops(0xfebc0004, '0000:00:10.0 BAR 0', 0, '0x7'),
+      write(4, 7),
+      ops(0xfebc2000, 'msix-table', 0, '0x8'),
+      ops(0xfeb80000, 'e1000-mmio', 0, '0x9'),
+    ]);
+    const lines = await textOf(log, { device: ['0000:00:10.0', 'e1000'] });
+    expect(lines.filter((line) => line.startsWith('W'))).toEqual([
+      'W 4 0.000004 1 0xfebc0004 0x7 0x0 0',
+      'W 4 0.000005 1 0xfebc2000 0x8 0x0 0',
+      'W 4 0.000006 2 0xfeb80000 0x9 0x0 0',
+    ]);
+  });
+  test('of a log without the lines of vfio, memory_region_ops will do', async () => {
+    const log = stamped([add(0, 0xfebc0000), ops(0xfebc0004, '0000:00:10.0 BAR 0', 0, '0x7')]);
+    const lines = await textOf(log, { device: ['vfio-pci'] });
+    expect(lines.at(-1)).toBe('W 4 0.000001 1 0xfebc0004 0x7 0x0 0');
+  });
   test("devices' own accesses are counted, and are not the driver's", async () => {
     const log = stamped([e1000(0xfebc0000), ops(0xfebc0000, 'e1000-mmio', -1)]);
     const events = await eventsOf(log, { device: ['00:02.0'] });
