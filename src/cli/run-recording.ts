@@ -7,7 +7,7 @@ import type { RecordingEnd } from '../recording/recorder.ts';
 import type { Started } from '../recording/assemble.ts';
 import { Interrupts } from './interrupts.ts';
 import { EXIT, say } from './print.ts';
-import { formatSummary } from './summary.ts';
+import { formatMissing, formatSummary } from './summary.ts';
 import { Terminal } from './terminal.ts';
 
 export interface RunOptions {
@@ -89,7 +89,7 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
   for (const path of started.info.outputs) {
     if (path !== '-') say(`written   ${path}`);
   }
-  if (!end.complete) say('mmiobridge: the recording is INCOMPLETE: see loss and coverage above');
+  if (!end.complete) say(`mmiobridge: the recording is INCOMPLETE: ${formatMissing(end)}`);
 }
 
 /** Twice means now. What is in the outputs stays; a QEMU of ours, and what it left, goes with us. */

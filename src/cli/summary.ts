@@ -1,5 +1,5 @@
 /** What a recording was, as a person wants to see it. */
-import type { CoverageStatement } from '../model/coverage.ts';
+import type { CoverageState, CoverageStatement } from '../model/coverage.ts';
 import { ROM_SLOT, guestAddress, type Device } from '../model/device.ts';
 import type { Counters } from '../model/events.ts';
 import type { Statistics } from '../recording/statistics.ts';
@@ -32,6 +32,25 @@ export function formatSummary(facts: SummaryFacts): string[] {
   if (also.length > 0) lines.push(`events    ${also.join(', ')}`);
   lines.push(...formatBusiest(facts), ...formatLoss(counters), ...formatCoverage(facts.coverage));
   return lines;
+}
+
+/** On one line, what keeps a recording from being complete. */
+export function formatMissing({
+  counters,
+  coverage,
+}: Pick<SummaryFacts, 'counters' | 'coverage'>): string {
+  const regionsThat = (state: CoverageState) => {
+    const ranges = coverage.ranges.filter((range) => range.state === state);
+    return [...new Set(ranges.map(({ device, region }) => `${device} ${region}`))].join(', ');
+  };
+  const bypassed = regionsThat('bypassed');
+  const emulated = regionsThat('emulated');
+  return [
+    ...(bypassed === '' ? [] : [`accesses to ${bypassed} bypass QEMU`]),
+    ...(emulated === '' ? [] : [`parts of ${emulated} are answered by QEMU`]),
+    ...(counters.lossEvents === 0 ? [] : [`loss in ${count(counters.lossEvents)} places`]),
+    ...(counters.damagedLines === 0 ? [] : [`${count(counters.damagedLines)} damaged lines`]),
+  ].join('; ');
 }
 
 function describe(device: Device, { tables, regionReads, regionWrites }: Statistics): string[] {

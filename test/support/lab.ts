@@ -93,6 +93,8 @@ export async function l2Guest(options: {
   readonly tasks: readonly L2Task[];
   readonly processors: number;
   readonly out: LabPlace;
+  /** Further properties of the card: `,x-no-mmap=off`. */
+  readonly card?: string;
 }): Promise<string[]> {
   const [kernel = '', initramfs = ''] = await scriptLines('lab/l2.sh');
   const { dir } = options.out;
@@ -114,6 +116,6 @@ export async function l2Guest(options: {
     `local,path=${dir},mount_tag=out,security_model=none`,
     // Its option ROM would be a driver before the kernel, and takes half a minute.
     '-device',
-    `vfio-pci,host=${PASSED_THROUGH},x-no-mmap=on,rombar=0,id=nic0`,
+    `vfio-pci,host=${PASSED_THROUGH},rombar=0,id=nic0${options.card ?? ''}`,
   ];
 }
