@@ -1,5 +1,5 @@
 #!/bin/sh
-# Recording a passed-through card, as on a real host but without its hardware, in two minutes: in
+# Recording a passed-through card, as on a real host but without its hardware, in a minute: in
 # the lab's L1 (see lab/l1.sh) a network card is bound to vfio-pci, a Linux guest under KVM gets it
 # and drives it, mmiobridge records what the guest says to it, and the card goes back to its driver.
 set -eu
