@@ -8,9 +8,11 @@ import type { SessionHeader } from '../model/events.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import { Journal } from './journal.ts';
+import { KvmTrace } from './kvm-trace.ts';
 import { LiveRecording, type Notice } from './live.ts';
 import { learnDevices, lookAtMemory, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
+import { PcTap } from './pc-tap.ts';
 import type { SessionDir } from './session-dir.ts';
 import { ourselves, type Checkpoint, type SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
@@ -26,6 +28,8 @@ export interface RecordOptions {
   readonly overflow: 'pause' | 'drop';
   /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
   readonly spoolLimitBytes?: number | undefined;
+  /** Program counters from KVM's tracepoints. */
+  readonly pc: boolean;
   /** Where QEMU may write; undefined: the session's own folder. */
   readonly spoolDir?: string | undefined;
   readonly notice: Notice;
@@ -75,6 +79,7 @@ export async function begin(beginning: Beginning): Promise<Started> {
     spoolLimitBytes:
       options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
     userLog,
+    pc: options.pc,
   };
   return assemble({ ...beginning, info, vm: beginning.vm, checkpoint: undefined });
 }
@@ -92,6 +97,24 @@ interface Assembly {
 
 /** Puts the parts of a recording together, new or gone on with. */
 export async function assemble(assembly: Assembly): Promise<Started> {
+  const trace = await kvmTraceFor(assembly);
+  try {
+    const info = { ...assembly.info, kvm: trace?.info };
+    return await assembleWith({ ...assembly, info }, trace);
+  } catch (error) {
+    trace?.close();
+    throw error;
+  }
+}
+
+/** KVM's tracepoints, if the recording needs them: those of a recorder before us, or new ones. */
+async function kvmTraceFor({ vm, info }: Assembly): Promise<KvmTrace | undefined> {
+  if (vm === undefined || !info.pc) return undefined;
+  const before = info.kvm === undefined ? undefined : KvmTrace.find(info.kvm);
+  return before ?? KvmTrace.begin(vm.qmp, [...(await readVcpus(vm.qmp)).keys()]);
+}
+
+async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Promise<Started> {
   const { dir, spool, vm, info, options, checkpoint } = assembly;
   const { header } = info;
   const userLog = await openUserLog(info, options, checkpoint);
@@ -112,6 +135,17 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   decoder.damagedLines = checkpoint?.damagedLines ?? 0;
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
   for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
+
+  const pc =
+    trace &&
+    new PcTap({
+      trace,
+      vcpuOfThread: session.vcpuOfThread,
+      aligned: info.launched && checkpoint === undefined,
+      start: header,
+      isRecorded: (address) => session.devices.windowAt(address) !== undefined,
+      counts: checkpoint?.pc,
+    });
 
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
@@ -139,6 +173,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       statistics,
       vm,
       userLog,
+      pc,
       coverage: checkpoint?.coverage ?? [],
       refreshDevices: async () => {
         if (vm !== undefined) await learnIfThere(vm, session);

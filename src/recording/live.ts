@@ -110,6 +110,7 @@ export class LiveRecording {
       await this.#guard?.stop();
       this.#unsubscribe();
       this.#server?.close();
+      parts.pc?.close();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();

@@ -11,9 +11,10 @@ import type { CoverageRange, CoverageStatement } from '../model/coverage.ts';
 import type { Counters, SessionEvent, SessionHeader } from '../model/events.ts';
 import type { StreamItem } from '../model/stream.ts';
 import type { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
-import type { TraceEvent } from '../sources/qemu-log/trace-batch.ts';
+import { TraceBatch, type TraceEvent } from '../sources/qemu-log/trace-batch.ts';
 import type { Journal } from './journal.ts';
 import type { OutputSet } from './output-set.ts';
+import type { PcTap } from './pc-tap.ts';
 import type { Checkpoint, SessionDir } from './session-dir.ts';
 import type { Session } from './session.ts';
 import type { Spool } from './spool.ts';
@@ -44,6 +45,8 @@ export interface RecorderParts {
   readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
   readonly coverage: readonly CoverageRange[];
   readonly userLog: UserLogWriter | undefined;
+  /** Knows the program counters, where they are wanted. */
+  readonly pc: PcTap | undefined;
 }
 
 export interface RecordingEnd {
@@ -136,9 +139,14 @@ export class Recorder {
 
   /** Reads and processes what is there, up to the next journal entry; how many bytes. */
   async #readOnce(): Promise<number> {
-    const { spool, journal, decoder, session } = this.#parts;
-    const { bytes } = await spool.read(journal.nextAt);
-    if (bytes.length === 0) return 0;
+    const { spool, journal, decoder, session, pc } = this.#parts;
+    const until = journal.nextAt;
+    const { bytes } = await spool.read(until);
+    if (bytes.length === 0) {
+      if (until === undefined && !spool.behind) pc?.logAtEnd();
+      return 0;
+    }
+    pc?.logRead();
     session.pollTimeNs = this.nowNs();
     decoder.feed(bytes);
     await this.#drain();
@@ -176,7 +184,9 @@ export class Recorder {
   }
 
   async #write(item: StreamItem): Promise<void> {
-    this.#parts.statistics.write(item);
+    const { statistics, pc } = this.#parts;
+    if (item instanceof TraceBatch) pc?.fill(item, statistics.tables);
+    statistics.write(item);
     if ('kind' in item && item.kind === 'map') this.#mapSeen = true;
     const written = this.#parts.outputs.write(item);
     if (written !== undefined) await written;
@@ -210,6 +220,7 @@ export class Recorder {
         `${device.name} is emulated: accesses are those that QEMU's model was asked, which may split or widen the guest's`,
       );
     }
+    if (phase === 'end' && this.#parts.pc !== undefined) notes.push(...this.#parts.pc.notes);
     const statement = { phase, ranges: this.#coverage, notes };
     return { kind: 'coverage', timeNs: session.lastTimeNs, statement };
   }
@@ -261,7 +272,7 @@ export class Recorder {
   }
 
   #state(): Omit<Checkpoint, 'outputBytes' | 'userLogBytes'> {
-    const { decoder, journal, session, statistics } = this.#parts;
+    const { decoder, journal, session, statistics, pc } = this.#parts;
     return structuredClone({
       position: decoder.position,
       journalTaken: journal.taken,
@@ -273,6 +284,7 @@ export class Recorder {
       otherLines: [...decoder.otherLines],
       unstampedLines: decoder.unstampedLines,
       coverage: this.#coverage,
+      ...(pc && { pc: pc.counts }),
     });
   }
 

@@ -14,6 +14,8 @@ import type { UserLog } from '../machine/argv-user.ts';
 import type { LogTarget } from '../machine/log-target.ts';
 import { isAlive, startTimeOf } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
+import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
+import type { KvmTraceInfo } from './kvm-trace.ts';
 import type { SessionSnapshot } from './session.ts';
 
 /** A process that may be gone, and whose number may have been given to another since. */
@@ -48,6 +50,10 @@ export interface SessionInfo {
     | undefined;
   /** Where lines go that are the user's own. */
   readonly userLog: UserLog | undefined;
+  /** Program counters are wanted. */
+  readonly pc: boolean;
+  /** KVM's tracepoints, where they are used. */
+  readonly kvm?: KvmTraceInfo | undefined;
 }
 
 /** How far everything has got, at one place in the stream. */
@@ -66,6 +72,7 @@ export interface Checkpoint {
   readonly otherLines: readonly (readonly [string, number])[];
   readonly unstampedLines: number;
   readonly coverage: readonly CoverageRange[];
+  readonly pc?: JoinCounts;
 }
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */

@@ -236,6 +236,7 @@ export class Session {
       valueLo[out] = valueLo[row]!;
       valueHi[out] = valueHi[row]!;
       cpu[out] = cpu[row]!;
+      thread[out] = thread[row]!;
       writes += op[row]!;
       out++;
     }

@@ -41,6 +41,7 @@ export function recordCommand(): AnyCommand {
       gather,
     )
     .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
+    .option('--pc', "record the guest's program counters, too, from KVM's tracepoints; needs root")
     .option('--dry-run', 'print the command line that QEMU would get, and why, and do nothing')
     .addOption(
       new Option('--to <format>', 'format of outputs whose suffix names none').choices(
@@ -89,6 +90,7 @@ export function recordCommand(): AnyCommand {
       format: options.to,
       selection,
       overflow: options.overflow,
+      pc: options.pc === true,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,
       notice: say,
