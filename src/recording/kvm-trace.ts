@@ -7,7 +7,7 @@ import { findTraceDir } from '../host/tracefs/trace-dir.ts';
 import { isAlive } from '../machine/proc.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { KVM_EVENTS, parseFormats, type KvmFormats } from '../sources/kvm-tracepoints/formats.ts';
-import { PORT_EXITS } from '../sources/kvm-tracepoints/pages.ts';
+import { PORT_EXITS, usedBytes } from '../sources/kvm-tracepoints/pages.ts';
 import { ourselves, type ProcessRef } from './session-dir.ts';
 
 const PREFIX = 'mmiobridge-';
@@ -24,21 +24,24 @@ export interface KvmTraceInfo {
   readonly instance: string;
   /** CLOCK_MONOTONIC from which times count, decimal. */
   readonly baseNs: string;
+  /** Of this kernel; a spool can be read without a trace. */
+  readonly formats: KvmFormats;
 }
 
 export class KvmTrace {
   readonly info: KvmTraceInfo;
-  readonly formats: KvmFormats;
+  /** It was there already. */
+  readonly isFound: boolean;
   readonly #instance: TraceInstance;
   readonly #rings: Rings;
   #closed = false;
   readonly #onExit = () => this.close();
 
-  private constructor(instance: TraceInstance, info: KvmTraceInfo, formats: KvmFormats) {
+  private constructor(instance: TraceInstance, info: KvmTraceInfo, isFound: boolean) {
     this.#instance = instance;
     this.info = info;
-    this.formats = formats;
-    this.#rings = new Rings(instance, formats.pageBytes);
+    this.isFound = isFound;
+    this.#rings = new Rings(instance, info.formats.pageBytes);
     process.once('exit', this.#onExit);
   }
 
@@ -47,7 +50,11 @@ export class KvmTrace {
    *
    * @throws MmioError `refused` where the guest does not run on KVM, or the kernel does not let us
    */
-  static async begin(qmp: QmpClient, threads: readonly number[]): Promise<KvmTrace> {
+  static async begin(
+    qmp: QmpClient,
+    threads: readonly number[],
+    baseNs = String(process.hrtime.bigint()),
+  ): Promise<KvmTrace> {
     const kvm = await qmp.execute<{ readonly enabled?: boolean }>('query-kvm');
     if (kvm.enabled !== true) {
       throw new MmioError('refused', 'the guest does not run on KVM: it has no tracepoints', {
@@ -69,8 +76,7 @@ export class KvmTrace {
       },
       bufferKb: bufferKb(),
     });
-    const info = { instance: instance.name, baseNs: String(process.hrtime.bigint()) };
-    return new KvmTrace(instance, info, formats);
+    return new KvmTrace(instance, { instance: instance.name, baseNs, formats }, false);
   }
 
   /** Goes on with the instance of a recorder that was killed; undefined if it is gone. */
@@ -78,7 +84,11 @@ export class KvmTrace {
     const dir = findTraceDir();
     const instance = TraceInstance.find(dir, info.instance);
     if (instance === undefined) return undefined;
-    return new KvmTrace(instance, info, parseFormats(readFormats(dir, KVM_EVENTS)));
+    return new KvmTrace(instance, info, true);
+  }
+
+  get formats(): KvmFormats {
+    return this.info.formats;
   }
 
   get baseNs(): bigint {
@@ -90,8 +100,8 @@ export class KvmTrace {
     return this.#instance.eventsRead;
   }
 
-  setThreads(threads: readonly number[]): void {
-    this.#instance.setThreads(threads);
+  addThreads(threads: readonly number[]): void {
+    this.#instance.addThreads(threads);
   }
 
   trace(on: boolean): void {
@@ -106,6 +116,11 @@ export class KvmTrace {
     const beganNs = Number(process.hrtime.bigint() - this.baseNs);
     if (!this.#closed) this.#rings.drain(take);
     return beganNs;
+  }
+
+  /** A page without what is behind its records. */
+  trimmed(page: Uint8Array): Uint8Array {
+    return page.subarray(0, usedBytes(page, this.formats));
   }
 
   close(): void {

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MmioError } from '../base/errors.ts';
+import { findTraceDir } from '../host/tracefs/trace-dir.ts';
 import { planLaunch, type LaunchPlan } from '../machine/argv.ts';
 import type { UserLog } from '../machine/argv-user.ts';
 import { launchQemu, type QemuProcess } from '../machine/process.ts';
@@ -23,12 +24,17 @@ const CONNECT_LIMIT_MS = 15_000;
 /** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
 export function planRecording(
   argv: readonly string[],
-  options: { readonly selection: readonly string[]; readonly spoolDir?: string | undefined },
+  options: Pick<RecordOptions, 'selection' | 'spoolDir' | 'source'>,
   dir = new SessionDir('SESSION'),
 ): LaunchPlan {
   const spoolDir = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
   const needs = { qmpSocket: dir.qmpSocket, logFile: join(spoolDir, '000001') };
-  const { devices } = planLaunch(argv, { ...needs, traceEvents: [] });
+  const { devices, userLog } = planLaunch(argv, { ...needs, traceEvents: [] });
+  if (options.source === 'kvm') {
+    // QEMU's log stays the user's.
+    const path = userLog?.path === undefined ? '/dev/stderr' : resolvePath(userLog.path);
+    return planLaunch(argv, { ...needs, logFile: path, traceEvents: [] });
+  }
   return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, options.selection) });
 }
 
@@ -38,6 +44,7 @@ export async function recordLaunch(
   options: RecordOptions,
 ): Promise<Started> {
   planRecording(argv, options);
+  if (options.pc || options.source === 'kvm') findTraceDir();
   const dir = await SessionDir.create();
   let child: QemuProcess | undefined;
   let spool: Spool | undefined;
@@ -55,8 +62,7 @@ export async function recordLaunch(
     const onProblem = options.notice;
     const vm = new Vm(qmp, { address, process: qemu, child, traceEvents, onProblem });
     const header: SessionHeader = {
-      ...headerBase(start, qmp),
-      clock: 'qemu',
+      ...headerBase(start, qmp, options.source),
       argv: plan.argv,
     };
     const started = await begin({
@@ -65,7 +71,7 @@ export async function recordLaunch(
       vm,
       header,
       options,
-      userLog: userLogOf(plan, child.pid),
+      userLog: options.source === 'kvm' ? undefined : userLogOf(plan, child.pid),
       child,
       info: { qemu, launched: true, qmpAddress: address, traceEvents, restore: undefined },
     });

@@ -37,7 +37,7 @@ export async function resumeRecording(
   await dir.removeControlSocket();
   try {
     // It may have died while it took itself off QEMU. Before the guard begins, which does the same.
-    if (vm?.holdsOpen(spool.currentPath) === false) {
+    if (info.source === 'log' && vm?.holdsOpen(spool.currentPath) === false) {
       await vm.logInto(spool.nextPath);
       spool.advanceWriter();
     }

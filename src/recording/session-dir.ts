@@ -14,6 +14,7 @@ import type { UserLog } from '../machine/argv-user.ts';
 import type { LogTarget } from '../machine/log-target.ts';
 import { isAlive, startTimeOf } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
+import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
 import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
 import type { KvmTraceInfo } from './kvm-trace.ts';
 import type { SessionSnapshot } from './session.ts';
@@ -53,7 +54,8 @@ export interface SessionInfo {
   /** Program counters are wanted. */
   readonly pc: boolean;
   /** KVM's tracepoints, where they are used. */
-  readonly kvm?: KvmTraceInfo | undefined;
+  readonly kvm?: (KvmTraceInfo & { readonly originNs: number }) | undefined;
+  readonly source: 'log' | 'kvm';
 }
 
 /** How far everything has got, at one place in the stream. */
@@ -73,6 +75,7 @@ export interface Checkpoint {
   readonly unstampedLines: number;
   readonly coverage: readonly CoverageRange[];
   readonly pc?: JoinCounts;
+  readonly kvm?: KvmDecoderSnapshot;
 }
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */

@@ -15,6 +15,9 @@ import { Devices, type DevicesSnapshot, type DeviceState, type Window } from './
 /** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
 const DEVICE_ACCESS = 'memory_region_ops (a device, not a vCPU)';
 
+/** So are those that KVM saw go to no recorded BAR. */
+const ELSEWHERE = 'kvm_mmio, kvm_pio (elsewhere)';
+
 export interface SessionSnapshot {
   readonly devices: DevicesSnapshot;
   readonly nextMapId: number;
@@ -25,6 +28,7 @@ export interface SessionSnapshot {
   readonly reads: number;
   readonly writes: number;
   readonly deviceAccesses: number;
+  readonly elsewhere?: number;
   readonly lost: number;
   readonly lossEvents: number;
 }
@@ -33,7 +37,8 @@ export interface SessionSnapshot {
 type Resolved =
   | { readonly kind: 'vfio'; readonly state: DeviceState; readonly slot: number }
   | { readonly kind: 'config'; readonly state: DeviceState }
-  | { readonly kind: 'address'; readonly name: string };
+  | { readonly kind: 'address'; readonly name: string }
+  | { readonly kind: 'guest-address' };
 
 export class Session {
   readonly devices: Devices;
@@ -45,6 +50,7 @@ export class Session {
   #reads: number;
   #writes: number;
   #deviceAccesses: number;
+  #elsewhere: number;
   #lost: number;
   #lossEvents: number;
   #lastTimeNs: number;
@@ -77,6 +83,7 @@ export class Session {
     this.#reads = from?.reads ?? 0;
     this.#writes = from?.writes ?? 0;
     this.#deviceAccesses = from?.deviceAccesses ?? 0;
+    this.#elsewhere = from?.elsewhere ?? 0;
     this.#lost = from?.lost ?? 0;
     this.#lossEvents = from?.lossEvents ?? 0;
   }
@@ -92,6 +99,7 @@ export class Session {
       reads: this.#reads,
       writes: this.#writes,
       deviceAccesses: this.#deviceAccesses,
+      elsewhere: this.#elsewhere,
       lost: this.#lost,
       lossEvents: this.#lossEvents,
     };
@@ -108,6 +116,7 @@ export class Session {
   }): Counters {
     const otherLines = Object.fromEntries(decoder.otherLines);
     if (this.#deviceAccesses > 0) otherLines[DEVICE_ACCESS] = this.#deviceAccesses;
+    if (this.#elsewhere > 0) otherLines[ELSEWHERE] = this.#elsewhere;
     return {
       reads: this.#reads,
       writes: this.#writes,
@@ -157,6 +166,7 @@ export class Session {
   #resolveRows(batch: TraceBatch): number {
     const rows = this.#rows;
     const { target, thread, cpu, op, width, space, timeNs, offset, valueLo, valueHi } = batch;
+    const { pcLo, pcHi } = batch;
     let out = 0;
     let writes = 0;
     // PERF: most rows go where the one before went, by the same thread. Nothing that is decided
@@ -188,6 +198,14 @@ export class Session {
           at = this.devices.guestAddressOf(resolved.name, at);
           window = this.devices.windowAt(at);
           if (window === undefined) continue;
+          at -= window.gpa;
+          region = window.region;
+        } else if (resolved.kind === 'guest-address') {
+          window = this.devices.windowAt(at);
+          if (window === undefined) {
+            this.#elsewhere++;
+            continue;
+          }
           at -= window.gpa;
           region = window.region;
         } else {
@@ -237,6 +255,8 @@ export class Session {
       valueHi[out] = valueHi[row]!;
       cpu[out] = cpu[row]!;
       thread[out] = thread[row]!;
+      pcLo[out] = pcLo[row]!;
+      pcHi[out] = pcHi[row]!;
       writes += op[row]!;
       out++;
     }
@@ -266,6 +286,8 @@ export class Session {
         return { kind: 'config', state: this.devices.vfio(target.device) };
       case 'vfio-rom':
         return { kind: 'vfio', state: this.devices.vfio(target.device), slot: 6 };
+      case 'guest-address':
+        return { kind: 'guest-address' };
       case 'vfio-region':
         return { kind: 'vfio', state: this.devices.vfio(target.device), slot: target.region };
     }
@@ -327,6 +349,9 @@ export class Session {
         return;
       case 'msix-use':
         this.devices.vfio(event.device).usesMsix = true;
+        return;
+      case 'loss':
+        this.note({ ...event, timeNs });
         return;
       case 'damage':
         this.#queue.push({ ...event, timeNs });

@@ -41,6 +41,14 @@ export function recordCommand(): AnyCommand {
       gather,
     )
     .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
+    .addOption(
+      new Option(
+        '--source <what>',
+        "who tells of the accesses: QEMU's log, or KVM's tracepoints alone (needs root)",
+      )
+        .choices(['log', 'kvm'])
+        .default('log' as const),
+    )
     .option('--pc', "record the guest's program counters, too, from KVM's tracepoints; needs root")
     .option('--dry-run', 'print the command line that QEMU would get, and why, and do nothing')
     .addOption(
@@ -82,7 +90,11 @@ export function recordCommand(): AnyCommand {
     const { planRecording, recordLaunch } = await import('../../recording/launch.ts');
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
-      answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool })));
+      answer(
+        formatDryRun(
+          planRecording(argv, { selection, spoolDir: options.spool, source: options.source }),
+        ),
+      );
       return;
     }
     const record = {
@@ -91,6 +103,7 @@ export function recordCommand(): AnyCommand {
       selection,
       overflow: options.overflow,
       pc: options.pc === true,
+      source: options.source,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,
       notice: say,

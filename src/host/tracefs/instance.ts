@@ -3,6 +3,7 @@
  * (Documentation/trace/ftrace.rst, "Instances").
  */
 import {
+  appendFileSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -42,7 +43,7 @@ export class TraceInstance {
       mkdirSync(instance.path);
       instance.#write('trace_clock', 'mono');
       instance.#write('buffer_size_kb', String(options.bufferKb));
-      instance.setThreads(options.threads);
+      instance.addThreads(options.threads);
       for (const [event, filter] of Object.entries(options.events)) {
         if (filter !== undefined) instance.#write(`events/kvm/${event}/filter`, filter);
         instance.#write(`events/kvm/${event}/enable`, '1');
@@ -73,8 +74,12 @@ export class TraceInstance {
     writeFileSync(join(this.path, file), text);
   }
 
-  setThreads(threads: readonly number[]): void {
-    this.#write('set_event_pid', threads.join(' '));
+  /**
+   * Wants these threads, too. Never all anew: while the list is emptied the events of everybody are
+   * taken, and behind it none of a thread until it is scheduled again.
+   */
+  addThreads(threads: readonly number[]): void {
+    appendFileSync(join(this.path, 'set_event_pid'), threads.join(' '));
   }
 
   trace(on: boolean): void {

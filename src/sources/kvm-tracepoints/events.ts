@@ -15,6 +15,9 @@ export const Kind = {
   lost: 7,
 } as const;
 
+/** One record as plain numbers: time, thread, kind, width, count, address, value. */
+export type KvmRow = readonly [number, number, number, number, number, number, number, number];
+
 /** Records as columns; row `i` is one. Grows. */
 export class KvmEvents {
   length = 0;
@@ -68,6 +71,31 @@ export class KvmEvents {
     this.address[at] = from.address[row]!;
     this.lo[at] = from.lo[row]!;
     this.hi[at] = from.hi[row]!;
+  }
+
+  row(at: number): KvmRow {
+    return [
+      this.timeNs[at]!,
+      this.thread[at]!,
+      this.kind[at]!,
+      this.width[at]!,
+      this.count[at]!,
+      this.address[at]!,
+      this.lo[at]!,
+      this.hi[at]!,
+    ];
+  }
+
+  put([timeNs, thread, kind, width, count, address, lo, hi]: KvmRow): void {
+    const at = this.add();
+    this.timeNs[at] = timeNs;
+    this.thread[at] = thread;
+    this.kind[at] = kind;
+    this.width[at] = width;
+    this.count[at] = count;
+    this.address[at] = address;
+    this.lo[at] = lo;
+    this.hi[at] = hi;
   }
 
   /** Takes the rows before `row` out. */

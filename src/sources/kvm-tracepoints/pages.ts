@@ -25,6 +25,14 @@ const IO_INSTRUCTION_AMD = 0x7b;
 /** Exits of which `kvm_exit` is wanted. Neither number means anything else to the other maker. */
 export const PORT_EXITS = `exit_reason == ${IO_INSTRUCTION_INTEL} || exit_reason == ${IO_INSTRUCTION_AMD}`;
 
+/** How much of a page says something; all of it where it is not as it should be. */
+export function usedBytes(page: Uint8Array, { dataOffset }: KvmFormats): number {
+  if (page.length < dataOffset) return page.length;
+  const word = new DataView(page.buffer, page.byteOffset).getUint32(8, true);
+  const count = (word & MISSED_STORED) === 0 ? 0 : 8;
+  return Math.min(page.length, dataOffset + (word & LENGTH_MASK) + count);
+}
+
 export class PageReader {
   readonly #formats: KvmFormats;
   readonly #baseHi: number;

@@ -6,8 +6,11 @@
  * before the round began is in it whole, however; so that much of it is handed out, and the rest
  * waits for the next round.
  */
-import { Kind, KvmEvents } from './events.ts';
+import { Kind, KvmEvents, type KvmRow } from './events.ts';
 import type { PageReader } from './pages.ts';
+
+/** By CPU: the records that wait for the next round. */
+export type RoundsSnapshot = readonly (readonly [number, readonly KvmRow[]])[];
 
 export class Rounds {
   readonly #pages: PageReader;
@@ -18,8 +21,20 @@ export class Rounds {
   /** Pages that were not what they should be. */
   damagedPages = 0;
 
-  constructor(pages: PageReader) {
+  constructor(pages: PageReader, from?: RoundsSnapshot) {
     this.#pages = pages;
+    for (const [cpu, rows] of from ?? []) {
+      const events = new KvmEvents();
+      for (const row of rows) events.put(row);
+      this.#waiting.set(cpu, events);
+    }
+  }
+
+  snapshot(): RoundsSnapshot {
+    return [...this.#waiting].map(([cpu, events]) => [
+      cpu,
+      Array.from({ length: events.length }, (_, row) => events.row(row)),
+    ]);
   }
 
   page(cpu: number, page: Uint8Array): void {
