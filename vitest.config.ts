@@ -20,6 +20,18 @@ export default defineConfig({
           hookTimeout: 240_000,
         },
       },
+      {
+        test: {
+          name: 'passthrough',
+          include: ['test/passthrough/**/*.test.ts'],
+          // All share one L1, which takes both cores: after the others, one file at a time.
+          globalSetup: 'test/support/lab-setup.ts',
+          sequence: { groupOrder: 1 },
+          fileParallelism: false,
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
+        },
+      },
     ],
   },
 });

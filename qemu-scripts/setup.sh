@@ -18,6 +18,8 @@ TESTS='
 binutils assembles the bare-metal test guest
 busybox-static userland of the Linux test guest
 cpio packs its files
+gcc compiles the program that L2 of the passthrough lab runs
+libc6-dev and links it statically
 kmod finds the modules that the Linux test guest has to load
 tmux a terminal for the tests of what a person sees on theirs
 zsh a shell whose completion the tests try
