@@ -2,24 +2,35 @@
 import { resolve as resolvePath } from 'node:path';
 import type { UserLog } from '../machine/argv-user.ts';
 import { LogAppender } from '../machine/log-append.ts';
+import { ourselves } from '../machine/proc.ts';
 import type { QemuProcess } from '../machine/process.ts';
 import type { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
+import { KvmDecoder } from '../sources/kvm-tracepoints/decoder.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import { Journal } from './journal.ts';
+import { BarPoll } from './bar-poll.ts';
+import { sessionTimeAt } from './kvm-clock.ts';
+import { KvmTrace } from './kvm-trace.ts';
+import { KvmWriter } from './kvm-writer.ts';
 import { LiveRecording, type Notice } from './live.ts';
 import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
+import { PcTap } from './pc-tap.ts';
+import type { KvmSource } from './recorder.ts';
 import type { SessionDir } from './session-dir.ts';
-import { ourselves, type Checkpoint, type SessionInfo } from './session-dir.ts';
+import type { Checkpoint, SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
 import type { Spool } from './spool.ts';
-import { tellsOfTables } from './trace-events.ts';
+import { seenOfQemu } from './trace-events.ts';
 import { Statistics } from './statistics.ts';
 import { UserLogWriter } from './user-log.ts';
 import { detach, passingOn, passOn } from './detach.ts';
+
+/** Who tells of the accesses: QEMU's log, or KVM's tracepoints alone. */
+export type RecordSource = 'log' | 'kvm';
 
 export interface RecordOptions {
   readonly outputs: readonly string[];
@@ -29,6 +40,9 @@ export interface RecordOptions {
   readonly overflow: 'pause' | 'drop';
   /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
   readonly spoolLimitBytes?: number | undefined;
+  /** Program counters from KVM's tracepoints. */
+  readonly pc: boolean;
+  readonly source: RecordSource;
   /** Where QEMU may write; undefined: the session's own folder. */
   readonly spoolDir?: string | undefined;
   /** Of a QEMU that is started: interrupts of passed-through devices, too. */
@@ -81,6 +95,8 @@ export async function begin(beginning: Beginning): Promise<Started> {
     spoolLimitBytes:
       options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
     userLog,
+    pc: options.pc,
+    source: options.source,
   };
   return assemble({ ...beginning, info, vm: beginning.vm, checkpoint: undefined });
 }
@@ -98,14 +114,43 @@ interface Assembly {
 
 /** Puts the parts of a recording together, new or gone on with. */
 export async function assemble(assembly: Assembly): Promise<Started> {
+  const trace = await kvmTraceFor(assembly);
+  try {
+    const { header } = assembly.info;
+    const kvm = trace && {
+      ...trace.info,
+      originNs: assembly.info.kvm?.originNs ?? sessionTimeAt(trace.baseNs, header),
+    };
+    // Without a VM there is none, and the one that was is needed to read what it left.
+    const info = { ...assembly.info, kvm: kvm ?? assembly.info.kvm };
+    return await assembleWith({ ...assembly, info }, trace);
+  } catch (error) {
+    trace?.close();
+    throw error;
+  }
+}
+
+/** KVM's tracepoints, if the recording needs them: those of a recorder before us, or new ones. */
+async function kvmTraceFor({ vm, info }: Assembly): Promise<KvmTrace | undefined> {
+  if (vm === undefined || !(info.pc || info.source === 'kvm')) return undefined;
+  const before = info.kvm === undefined ? undefined : KvmTrace.find(info.kvm);
+  const threads = async () => [...(await readVcpus(vm.qmp)).keys()];
+  return before ?? KvmTrace.begin(vm.qmp, await threads(), info.kvm?.baseNs);
+}
+
+async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Promise<Started> {
   const { dir, spool, vm, info, options, checkpoint } = assembly;
   const { header } = info;
   const userLog = await openUserLog(info, options, checkpoint);
   if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
-  const decoder = new QemuLogDecoder({
-    start: { sec: header.startSec, ns: header.startNs },
-    ...passingOn(info, userLog),
-  });
+  const isRecorded = (address: number) => session.devices.windowAt(address) !== undefined;
+  const decoder =
+    info.source === 'kvm'
+      ? kvmDecoder(info, checkpoint, isRecorded)
+      : new QemuLogDecoder({
+          start: { sec: header.startSec, ns: header.startNs },
+          ...passingOn(info, userLog),
+        });
   const session = new Session(info.selection, decoder.targets, checkpoint?.session);
   const statistics = new Statistics(checkpoint);
   if (vm !== undefined) {
@@ -119,6 +164,23 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   decoder.damagedLines = checkpoint?.damagedLines ?? 0;
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
   for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
+
+  if (decoder instanceof KvmDecoder) decoder.vcpuOfThread = session.vcpuOfThread;
+  const kvm =
+    trace && vm && decoder instanceof KvmDecoder
+      ? kvmSource({ ...assembly, vm, trace, session, decoder })
+      : undefined;
+  const pc =
+    trace &&
+    info.source === 'log' &&
+    new PcTap({
+      trace,
+      vcpuOfThread: session.vcpuOfThread,
+      aligned: info.launched && checkpoint === undefined,
+      start: header,
+      isRecorded,
+      counts: checkpoint?.pc,
+    });
 
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
@@ -147,6 +209,8 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       statistics,
       vm,
       userLog,
+      pc: pc || undefined,
+      kvm,
       coverage: checkpoint?.coverage ?? [],
       notes: checkpoint?.notes ?? notes,
       refreshDevices: async () => {
@@ -156,13 +220,68 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         if (vm === undefined) return [];
         // Firmware has given it its interrupt line by now.
         await learnIfThere(vm, session);
-        const withTables = tellsOfTables(info.traceEvents);
-        return lookAtMemory(await vm.connected(), session.devices, withTables);
+        const seen = info.source === 'kvm' ? 'all' : seenOfQemu(info.traceEvents);
+        return lookAtMemory(await vm.connected(), session.devices, seen);
       },
     },
   });
   await live.start();
   return { live, statistics, info, dir, child: assembly.child, session };
+}
+
+function kvmDecoder(
+  info: SessionInfo,
+  checkpoint: Checkpoint | undefined,
+  isRecorded: (address: number) => boolean,
+): KvmDecoder {
+  const { kvm } = info;
+  if (kvm === undefined) throw new Error('a recording from tracepoints without its trace');
+  const { formats, originNs } = kvm;
+  return new KvmDecoder({
+    formats,
+    baseNs: BigInt(kvm.baseNs),
+    originNs,
+    isRecorded,
+    from: checkpoint?.kvm,
+  });
+}
+
+/** Has KVM's records written into the spool, and QMP asked for the BARs. */
+function kvmSource(parts: {
+  readonly dir: SessionDir;
+  readonly spool: Spool;
+  readonly vm: Vm;
+  readonly trace: KvmTrace;
+  readonly session: Session;
+  readonly decoder: KvmDecoder;
+  readonly info: SessionInfo;
+  readonly options: Pick<RecordOptions, 'notice'>;
+  readonly checkpoint: Checkpoint | undefined;
+}): KvmSource {
+  const { spool, vm, trace, session, decoder, checkpoint } = parts;
+  const isSame = trace.isFound;
+  if (checkpoint !== undefined) spool.advanceWriter();
+  const writer = new KvmWriter(trace, spool.currentPath, {
+    onProblem: parts.options.notice,
+    takeOver: checkpoint && (isSame ? 'same' : 'another'),
+  });
+  const poll = new BarPoll(checkpoint?.position ?? spool.position, {
+    connected: () => vm.connected(),
+    end: () => {
+      writer.drain();
+      return spool.end();
+    },
+    follow: (functions) => session.devices.follow(functions),
+    onVcpus: (vcpus) => {
+      // What was one stays one: its last records may not have been read.
+      const before = session.vcpuOfThread;
+      const added = [...vcpus.keys()].filter((thread) => !before.has(thread));
+      if (added.length === 0) return;
+      session.vcpuOfThread = decoder.vcpuOfThread = new Map([...before, ...vcpus]);
+      trace.addThreads(added);
+    },
+  });
+  return { writer, poll };
 }
 
 /**

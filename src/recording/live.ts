@@ -70,6 +70,7 @@ export class LiveRecording {
         spool: parts.spool,
         journal: parts.journal,
         vm: parts.vm,
+        writer: parts.kvm?.writer ?? parts.vm,
         overflow: info.overflow,
         limitBytes: info.spoolLimitBytes,
         pausedFlag: parts.dir.pausedFlag,
@@ -110,6 +111,9 @@ export class LiveRecording {
       await this.#guard?.stop();
       this.#unsubscribe();
       this.#server?.close();
+      parts.pc?.close();
+      parts.kvm?.poll.stop();
+      parts.kvm?.writer.stop();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();

@@ -1,10 +1,10 @@
 /** Goes on with a recording that was interrupted. */
 import { MmioError } from '../base/errors.ts';
-import { isAlive } from '../machine/proc.ts';
+import { isAlive, ourselves } from '../machine/proc.ts';
 import { Vm } from '../machine/vm.ts';
 import { QmpClient } from '../qmp/client.ts';
 import type { Notice } from './live.ts';
-import { SessionDir, ourselves, type SessionInfo } from './session-dir.ts';
+import { SessionDir, type SessionInfo } from './session-dir.ts';
 import { Spool } from './spool.ts';
 import { type RecordOptions, type Started, assemble } from './assemble.ts';
 
@@ -37,7 +37,7 @@ export async function resumeRecording(
   await dir.removeControlSocket();
   try {
     // It may have died while it took itself off QEMU. Before the guard begins, which does the same.
-    if (vm?.holdsOpen(spool.currentPath) === false) {
+    if (info.source === 'log' && vm?.holdsOpen(spool.currentPath) === false) {
       await vm.logInto(spool.nextPath);
       spool.advanceWriter();
     }

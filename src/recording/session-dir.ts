@@ -12,16 +12,13 @@ import type { SessionHeader } from '../model/events.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import type { UserLog } from '../machine/argv-user.ts';
 import type { LogTarget } from '../machine/log-target.ts';
-import { isAlive, startTimeOf } from '../machine/proc.ts';
+import { isAlive, type ProcessRef } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
+import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
+import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
+import type { KvmTraceInfo } from './kvm-trace.ts';
 import type { SessionSnapshot } from './session.ts';
-
-/** A process that may be gone, and whose number may have been given to another since. */
-export interface ProcessRef {
-  readonly pid: number;
-  readonly startTime: number;
-}
 
 /** What a recording is; written once, and again when another process takes it over. */
 export interface SessionInfo {
@@ -51,6 +48,11 @@ export interface SessionInfo {
     | undefined;
   /** Where lines go that are the user's own. */
   readonly userLog: UserLog | undefined;
+  /** Program counters are wanted. */
+  readonly pc: boolean;
+  /** KVM's tracepoints, where they are used. */
+  readonly kvm?: (KvmTraceInfo & { readonly originNs: number }) | undefined;
+  readonly source: 'log' | 'kvm';
 }
 
 /** How far everything has got, at one place in the stream. */
@@ -70,6 +72,8 @@ export interface Checkpoint {
   readonly unstampedLines: number;
   readonly coverage: readonly CoverageRange[];
   readonly notes: readonly string[];
+  readonly pc?: JoinCounts;
+  readonly kvm?: KvmDecoderSnapshot;
 }
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */
@@ -230,13 +234,4 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
     listed.push({ dir, info, alive: isAlive(info.recorder.pid, info.recorder.startTime) });
   }
   return listed;
-}
-
-/** Ourselves, as others may look for us. */
-export function ourselves(): ProcessRef {
-  return processRef(process.pid);
-}
-
-export function processRef(pid: number): ProcessRef {
-  return { pid, startTime: startTimeOf(pid) ?? 0 };
 }

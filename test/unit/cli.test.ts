@@ -418,7 +418,7 @@ describe('record --dry-run', () => {
     await using at = new Workplace();
     const { stdout } = await at.cli(['record', '--dry-run', '--', ...argv]);
     const comments = stdout.split('\n').filter((line) => line.startsWith('# '));
-    for (const option of ['-chardev', '-D', '-msg', '-trace', '-S']) {
+    for (const option of ['-qmp', '-D', '-msg', '-trace', '-S']) {
       expect(comments.some((line) => line.startsWith(`# ${option}`))).toBe(true);
     }
   });

@@ -41,6 +41,15 @@ export function recordCommand(): AnyCommand {
       gather,
     )
     .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
+    .addOption(
+      new Option(
+        '--source <what>',
+        "who tells of the accesses: QEMU's log, or KVM's tracepoints alone (needs root)",
+      )
+        .choices(['log', 'kvm'])
+        .default('log' as const),
+    )
+    .option('--pc', "record the guest's program counters, too, from KVM's tracepoints; needs root")
     .option(
       '--no-irq',
       'leave the interrupts of passed-through devices to KVM: faster, and not in the recording',
@@ -87,7 +96,8 @@ export function recordCommand(): AnyCommand {
     const { irq: interrupts } = options;
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
-      answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool, interrupts })));
+      const plan = { selection, spoolDir: options.spool, interrupts, source: options.source };
+      answer(formatDryRun(planRecording(argv, plan)));
       return;
     }
     const record = {
@@ -96,6 +106,8 @@ export function recordCommand(): AnyCommand {
       marks: options.mark,
       selection,
       overflow: options.overflow,
+      pc: options.pc === true,
+      source: options.source,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,
       interrupts,

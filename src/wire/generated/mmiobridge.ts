@@ -413,6 +413,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 values[valuesById[0] = "SOURCE_UNSPECIFIED"] = 0;
                 values[valuesById[1] = "SOURCE_QEMU_LOG"] = 1;
                 values[valuesById[2] = "SOURCE_MMIOTRACE"] = 2;
+                values[valuesById[3] = "SOURCE_KVM"] = 3;
                 return values;
             })();
 

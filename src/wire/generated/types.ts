@@ -281,7 +281,10 @@ export declare namespace mmiobridge {
                 SOURCE_QEMU_LOG = 1,
 
                 /** SOURCE_MMIOTRACE value */
-                SOURCE_MMIOTRACE = 2
+                SOURCE_MMIOTRACE = 2,
+
+                /** SOURCE_KVM value */
+                SOURCE_KVM = 3
             }
 
             /** Clock enum. */
