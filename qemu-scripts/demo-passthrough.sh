@@ -32,7 +32,7 @@ set -- qemu-system-x86_64 -machine q35,accel=kvm -cpu host -m 256 \
   -append 'console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off task=oracle' \
   -serial "file:$share/console" -virtfs "local,path=$share,mount_tag=out,security_model=none" \
   -device "vfio-pci,host=$card,rombar=0,id=nic0"
-set -- record -o "$share/passthrough.mmiotrace" -o "$share/passthrough.mmiocap" -- "$@"
+set -- record --pc -o "$share/passthrough.mmiotrace" -o "$share/passthrough.mmiocap" -- "$@"
 status=0
 in_l1 node dist/cli/main.js "$@" || status=$?
 if [ $status != 0 ]; then
@@ -44,7 +44,8 @@ in_l1 node dist/cli/main.js unbind "$card"
 
 cp "$share/passthrough.mmiotrace" "$share/passthrough.mmiocap" "$out/"
 cp "$share/trace" "$out/passthrough.guest.mmiotrace"
-printf '\nThe first lines of %s:\n\n' "$out/passthrough.mmiotrace"
-head -n 20 "$out/passthrough.mmiotrace"
+printf '\nThe first accesses in %s, with the program counters of those who made them:\n\n' \
+  "$out/passthrough.mmiotrace"
+grep -m 20 '^[RW] .* 0x[0-9a-f]* 0x[0-9a-f]*[1-9a-f][0-9a-f]* 0$' "$out/passthrough.mmiotrace"
 printf "  …\n\nThe same accesses as the guest's own kernel saw them: %s\n" "$out/passthrough.guest.mmiotrace"
 printf 'Everything, for other formats: %s\n' "$out/passthrough.mmiocap"
