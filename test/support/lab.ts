@@ -22,10 +22,17 @@ export class Lab {
   /** The L1 of this test run, which boots when it is first asked for. It ends with the run. */
   static async start(): Promise<Lab> {
     const { state, owner } = inject('lab');
-    if (!existsSync(join(state, 'share/up'))) {
+    const lab = new Lab(state);
+    // One that has crashed fails the test that it ran, and no other.
+    if (!existsSync(join(state, 'share/up')) || !(await lab.#isUp())) {
       await scriptLines('lab/l1.sh', ['start', state, '--owner', String(owner)]);
     }
-    return new Lab(state);
+    return lab;
+  }
+
+  async #isUp(): Promise<boolean> {
+    const command = ['run', this.#state, '--timeout', '10', 'true'];
+    return (await run(scriptPath('lab/l1.sh'), command, { timeoutMs: 20_000 })).status === 0;
   }
 
   /** A new directory which is at the same path in L1 and here. */
