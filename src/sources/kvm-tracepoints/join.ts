@@ -139,7 +139,9 @@ export class PcJoin {
     const first = queue.addressOf(queue.first);
     const width = events.width[row]!;
     if (queue.push(timeNs, write, width, address, events.lo[row]!, events.hi[row]!)) return;
-    if (this.#isRecorded(first)) queue.aligned = false;
+    if (!this.#isRecorded(first)) return;
+    queue.aligned = false;
+    this.#sinceNs = timeNs;
   }
 
   /**
@@ -275,8 +277,9 @@ export class PcJoin {
       // Those before it had come to their end.
       if (queue.timeOf(row) <= fromNs) return found;
     }
+    if (this.#sinceNs === -Infinity) return found;
     // It may be of an access before all that is known.
-    return UNKNOWN;
+    return found === NONE ? UNKNOWN : AMBIGUOUS;
   }
 
   /** Whether more may come that had begun when a line was written; of one without a stamp, always. */
