@@ -32,6 +32,8 @@ async function record(
 ): Promise<Recorded> {
   const place = lab.place();
   const guest = await l2Guest({ tasks, processors, out: place });
+  // The kernel's mmiotrace tells program counters, too, if it is told to.
+  guest[guest.indexOf('-append') + 1] += ' mmiotrace.trace_pc=1';
   const outputs = ['ours.mmiotrace', 'ours.ndjson'].flatMap((name) => ['-o', place.path(name)]);
   const result = await lab.cli(['record', ...options, ...outputs, '--', ...guest]);
   expect(result.stderr, result.stderr).toContain('loss      none');

@@ -174,7 +174,7 @@ export class KvmDecoder {
     this.#queue.push({
       kind: 'damage',
       timeNs: this.#timeNs,
-      position: { segment: this.#segment, offset: this.#offset + this.#scanned },
+      position: this.position,
       reason,
       evidence: escapeBytes(this.#bytes.subarray(this.#scanned, this.#scanned + 200), 200),
     });

@@ -19,6 +19,8 @@ import { VcpuQueue } from './vcpu-queue.ts';
 const STAMP_NS = 1000;
 /** How far the two clocks may be apart: how exactly one can be read against the other. */
 const SKEW_NS = 2000;
+/** What was lost may be going on for so long. */
+const LONGEST_ACCESS_NS = 1e9;
 /** A line with no partner among so many is not looked for by order again. */
 const MAX_SKIPPED = 4096;
 
@@ -60,7 +62,9 @@ export class PcJoin {
   readonly #more: () => boolean;
   readonly #isRecorded: (address: number) => boolean;
   readonly #aligned: boolean;
-  /** Every access until then has been handed over. */
+  /** Every access since has been handed over, */
+  #sinceNs: number;
+  /** and until then. */
   #knownUntilNs = -Infinity;
   #counts = { joined: 0, alone: 0, unlogged: 0, losses: 0 };
 
@@ -75,6 +79,7 @@ export class PcJoin {
   }) {
     this.vcpuOfThread = options.vcpuOfThread;
     this.#aligned = options.aligned;
+    this.#sinceNs = options.aligned ? -Infinity : NaN;
     this.#more = options.more;
     this.#isRecorded = options.isRecorded;
   }
@@ -96,6 +101,9 @@ export class PcJoin {
   /** Takes over one round of records, in order; all before `untilNs` have come by now. */
   take(events: KvmEvents, untilNs: number): void {
     const lostUntilNs = this.#afterLoss(events);
+    if (Number.isNaN(this.#sinceNs)) {
+      this.#sinceNs = events.length === 0 ? untilNs : events.timeNs[0]!;
+    }
     let thread = 0;
     let queue: VcpuQueue | undefined;
     for (let row = 0; row < events.length; row++) {
@@ -131,7 +139,9 @@ export class PcJoin {
     const first = queue.addressOf(queue.first);
     const width = events.width[row]!;
     if (queue.push(timeNs, write, width, address, events.lo[row]!, events.hi[row]!)) return;
-    if (this.#isRecorded(first)) queue.aligned = false;
+    if (!this.#isRecorded(first)) return;
+    queue.aligned = false;
+    this.#sinceNs = timeNs;
   }
 
   /**
@@ -145,6 +155,7 @@ export class PcJoin {
     }
     if (untilNs === -Infinity) return untilNs;
     this.#counts.losses++;
+    this.#sinceNs = untilNs;
     for (const queue of this.#queues.values()) {
       queue.aligned = false;
       queue.dropFirst(queue.end);
@@ -187,10 +198,13 @@ export class PcJoin {
     let found: VcpuQueue | undefined;
     let foundRow = NONE;
     let fitting = 0;
-    for (const [cpu, queue] of this.#queues) {
+    const sinceLossNs = line.timeNs - this.clockOffsetNs - this.#sinceNs;
+    for (const cpu of this.vcpuOfThread.values()) {
+      const queue = this.#queue(cpu);
       const row = queue.aligned ? this.#headUntil(queue, line) : this.#byTime(queue, line);
-      if (row === NONE) continue;
-      fitting += row === AMBIGUOUS ? 2 : 1;
+      // No access of a vCPU that has not been seen since takes that long.
+      if (row === NONE || (row === UNKNOWN && sinceLossNs > LONGEST_ACCESS_NS)) continue;
+      fitting += row >= 0 ? 1 : 2;
       // One of two has been told of, and nobody knows which.
       if (found !== undefined) found.aligned = queue.aligned = false;
       found = queue;
@@ -261,9 +275,11 @@ export class PcJoin {
         found = row;
       }
       // Those before it had come to their end.
-      if (queue.timeOf(row) <= fromNs) break;
+      if (queue.timeOf(row) <= fromNs) return found;
     }
-    return found;
+    if (this.#sinceNs === -Infinity) return found;
+    // It may be of an access before all that is known.
+    return found === NONE ? UNKNOWN : AMBIGUOUS;
   }
 
   /** Whether more may come that had begun when a line was written; of one without a stamp, always. */
@@ -292,3 +308,4 @@ export class PcJoin {
 
 const NONE = -1;
 const AMBIGUOUS = -2;
+const UNKNOWN = -3;

@@ -82,14 +82,13 @@ export class VcpuQueue {
     if (address !== this.address[at]! + told || told + width > this.width[at]!) return false;
     // The kernel tells the first eight bytes of a value, and of a read none before QEMU has logged it.
     if (!write || told + width > 8) return true;
-    if (width === 8) return this.lo[at] === lo && this.hi[at] === hi;
-    const wide = this.hi[at]! * 2 ** 32 + this.lo[at]!;
-    if (told === 0 || told === 4) {
-      const half = told === 0 ? this.lo[at]! : this.hi[at]!;
-      return width === 4 ? half === lo : half % 2 ** (8 * width) === lo;
-    }
-    const part = told < 4 ? Math.floor(wide / 2 ** (8 * told)) : this.hi[at]! >>> (8 * (told - 4));
-    return part % 2 ** (8 * width) === lo;
+    const low = this.lo[at]!;
+    const high = this.hi[at]!;
+    if (width === 8) return low === lo && high === hi;
+    const shift = 8 * (told & 3);
+    let part = (told < 4 ? low : high) >>> shift;
+    if (told < 4 && shift > 0) part |= high << (32 - shift);
+    return ((part ^ lo) & (width === 4 ? -1 : 2 ** (8 * width) - 1)) === 0;
   }
 
   /** The log has told of so many bytes of this row; the rows before it are done with. */
