@@ -50,6 +50,7 @@ export function recordCommand(): AnyCommand {
         .default('log' as const),
     )
     .option('--pc', "record the guest's program counters, too, from KVM's tracepoints; needs root")
+    .addOption(new Option('--irq').default(true).hideHelp())
     .option(
       '--no-irq',
       'leave the interrupts of passed-through devices to KVM: faster, and not in the recording',
