@@ -2,94 +2,115 @@
  * Where the guest has its BARs, where no log tells: QMP is asked again and again, and the spool is
  * read only as far as it had grown when QMP was last asked. So no access comes before its mapping
  * is known; one through a mapping that came and went between two questions is in no BAR.
+ *
+ * What QMP answers is written down when it is new, so that a recorder that is killed loses none.
  */
+import { appendFileSync, readFileSync } from 'node:fs';
+import { systemCodeOf } from '../base/errors.ts';
 import { readInventory, type PciFunction } from '../machine/inventory.ts';
 import type { SourcePosition } from '../model/access-batch.ts';
 import type { QmpClient } from '../qmp/client.ts';
-import { readVcpus } from './look.ts';
 
 export const BAR_POLL_MS = 50;
 
 interface Answer {
-  readonly until: SourcePosition;
+  /** It holds for what lies in the spool from here on. */
+  readonly from: SourcePosition;
+  /** What `query-pci` said. */
+  readonly said: string;
   readonly functions: readonly PciFunction[];
 }
 
 export interface BarPollOptions {
+  /** A file for the answers. */
+  readonly path: string;
+  readonly follow: (functions: readonly PciFunction[]) => void;
+}
+
+export interface BarQuestions {
   readonly connected: () => Promise<QmpClient>;
   /** Where the spool ends, all that has happened until now in it. */
   readonly end: () => Promise<SourcePosition>;
-  readonly follow: (functions: readonly PciFunction[]) => void;
-  readonly onVcpus: (vcpus: ReadonlyMap<number, number>) => void;
+  /** Called when something is new. */
+  readonly onNews: (qmp: QmpClient) => Promise<void>;
 }
 
 export class BarPoll {
   readonly #options: BarPollOptions;
-  /** Up to here the spool may be read; undefined: to its end. */
-  #limit: SourcePosition | undefined;
-  readonly #answers: Answer[] = [];
-  #last = '';
+  /** Up to here it is known where the BARs were. */
+  #knownUntil: SourcePosition;
+  /** Those that are yet to be heeded. */
+  readonly #answers: Answer[];
+  #said = '';
   #timer: NodeJS.Timeout | undefined;
-  #stopped = false;
+  #asks = false;
 
   /** @param from where reading begins */
   constructor(from: SourcePosition, options: BarPollOptions) {
-    this.#limit = from;
     this.#options = options;
-    this.#schedule();
+    const before = readAnswers(options.path);
+    this.#answers = before.filter((answer) => !isBefore(answer.from, from));
+    const last = before.at(-1);
+    this.#said = last?.said ?? '';
+    this.#knownUntil = this.#answers.at(-1)?.from ?? from;
   }
 
-  #schedule(): void {
-    if (this.#stopped) return;
-    this.#timer = setTimeout(() => {
-      void this.#ask().finally(() => this.#schedule());
-    }, BAR_POLL_MS);
+  /** Asks until `stop`. */
+  start(questions: BarQuestions): void {
+    this.#asks = true;
+    const schedule = () => {
+      if (!this.#asks) return;
+      this.#timer = setTimeout(() => {
+        // One that fails is asked again; when QEMU is gone, `stop` is called.
+        void this.#ask(questions)
+          .catch(() => undefined)
+          .finally(schedule);
+      }, BAR_POLL_MS);
+    };
+    schedule();
   }
 
-  async #ask(): Promise<void> {
-    const { connected, end, onVcpus } = this.#options;
-    try {
-      const qmp = await connected();
-      // Before QMP is asked: what comes behind this place may be through another mapping.
-      const until = await end();
-      const now = JSON.stringify(await qmp.execute('query-pci'));
-      if (now === this.#last) {
-        this.#reach(until);
-        return;
-      }
-      const functions = await readInventory(qmp);
-      onVcpus(await readVcpus(qmp));
-      this.#last = now;
-      this.#answers.push({ until, functions });
-    } catch {
-      // It is asked again; when QEMU is gone, `stop` is called.
+  async #ask({ connected, end, onNews }: BarQuestions): Promise<void> {
+    const qmp = await connected();
+    // Before QMP is asked: what comes behind this place may be through another mapping.
+    const until = await end();
+    const said = JSON.stringify(await qmp.execute('query-pci'));
+    if (said !== this.#said) {
+      const answer = { from: this.#knownUntil, said, functions: await readInventory(qmp) };
+      await onNews(qmp);
+      appendFileSync(this.#options.path, `${JSON.stringify(answer)}\n`, { mode: 0o600 });
+      this.#said = said;
+      this.#answers.push(answer);
     }
+    this.#knownUntil = until;
   }
 
-  #reach(until: SourcePosition): void {
-    const last = this.#answers.pop();
-    if (last === undefined) this.#limit = until;
-    else this.#answers.push({ ...last, until });
-  }
-
-  /** How far the spool may be read by who has read it up to `position`. */
+  /** How far the spool may be read by who has read it up to `position`; undefined: to its end. */
   limit(position: SourcePosition): SourcePosition | undefined {
-    while (
-      this.#answers.length > 0 &&
-      (this.#limit === undefined || !isBefore(position, this.#limit))
-    ) {
-      const answer = this.#answers.shift();
-      if (answer === undefined) break;
-      this.#options.follow(answer.functions);
-      this.#limit = answer.until;
+    for (;;) {
+      const [next] = this.#answers;
+      if (next === undefined) return this.#asks ? this.#knownUntil : undefined;
+      if (isBefore(position, next.from)) return next.from;
+      this.#answers.shift();
+      this.#options.follow(next.functions);
     }
-    return this.#stopped && this.#answers.length === 0 ? undefined : this.#limit;
   }
 
   /** QEMU answers no more: the rest is read with what is known. */
   stop(): void {
-    this.#stopped = true;
+    this.#asks = false;
     clearTimeout(this.#timer);
+  }
+}
+
+function readAnswers(path: string): Answer[] {
+  try {
+    // Half a line is of a recorder that was killed.
+    const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+    return lines.map((line) => JSON.parse(line) as Answer);
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return [];
+    throw error;
   }
 }
 

@@ -113,7 +113,7 @@ export class LiveRecording {
       this.#server?.close();
       parts.pc?.close();
       parts.kvm?.poll.stop();
-      parts.kvm?.writer.stop();
+      parts.kvm?.writer?.stop();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();

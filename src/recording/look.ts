@@ -20,10 +20,15 @@ export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<vo
   devices.learn(await readInventory(qmp));
 }
 
-/** Takes over aliases, and tells what of the selected devices is trapped. */
+/**
+ * Takes over aliases, and tells what of the selected devices is trapped.
+ *
+ * @param seesMsix accesses to the MSI-X table are recorded, too
+ */
 export async function lookAtMemory(
   qmp: QmpClient,
   devices: Devices,
+  seesMsix = false,
 ): Promise<readonly CoverageRange[]> {
   const emulated = devices.selected.some(({ device }) => !isPassedThrough(device));
   const [flat, tree] = await Promise.all([
@@ -36,7 +41,7 @@ export async function lookAtMemory(
     device.bars
       .slice(0, ROM_SLOT)
       .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges))
-      .map((range) => (isPassedThrough(device) ? withoutMsix(range) : range)),
+      .map((range) => (isPassedThrough(device) && !seesMsix ? withoutMsix(range) : range)),
   );
 }
 

@@ -45,6 +45,7 @@ export class PcTap {
   #drainDue = false;
   #timer: NodeJS.Timeout | undefined;
   #clockMs = 0;
+  #unloggedAtEnd: number | undefined;
 
   readonly #line: { -readonly [K in keyof LoggedAccess]: LoggedAccess[K] } = {
     timeNs: 0,
@@ -112,6 +113,11 @@ export class PcTap {
     while (this.#more());
   }
 
+  /** QEMU is told to log elsewhere: of what KVM sees from now on no line is missing. */
+  logEnds(): void {
+    this.#unloggedAtEnd ??= this.#join.counts.unlogged;
+  }
+
   /** Fills in the PCs of a batch, and the vCPUs that the log did not tell. */
   fill(batch: TraceBatch, tables: Tables): void {
     const line = this.#line;
@@ -145,7 +151,8 @@ export class PcTap {
   }
 
   get counts(): JoinCounts {
-    const { joined, alone, unlogged, losses } = this.#join.counts;
+    const { joined, alone, losses } = this.#join.counts;
+    const unlogged = this.#unloggedAtEnd ?? this.#join.counts.unlogged;
     const before = this.#before;
     return {
       joined: before.joined + joined,

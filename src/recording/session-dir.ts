@@ -125,6 +125,10 @@ export class SessionDir {
   get journal(): string {
     return join(this.path, 'journal.ndjson');
   }
+  /** Where QMP said that the BARs are, where no log tells. */
+  get bars(): string {
+    return join(this.path, 'bars.ndjson');
+  }
   get qemuStderr(): string {
     return join(this.path, 'qemu.stderr');
   }

@@ -157,7 +157,7 @@ test('what a recorder that was killed has left in tracefs, the next removes', as
     kill -9 $recorder
     echo "left: $(instances)"
     session=$(sed -n 's/^recording \\([^ ]*\\) .*/\\1/p' ${place.path('said')})
-    kill $(node dist/cli/main.js status --json | sed -n 's/.*"qemu[Pp]id": *\\([0-9]*\\).*/\\1/p') || pkill -9 -P 1 qemu-system || :
+    kill "$(sed 's/.*"qemu":{"pid":\\([0-9]*\\).*/\\1/' /dev/shm/mmiobridge-0/$session/session.json)"
     rm -f ${place.path('said')}
     node dist/cli/main.js record --pc --for 1 -o ${place.path('b.mmiotrace')} -- ${words} 2>&1 | sed 's/^/said: /'
     echo "then: $(instances)"`);
