@@ -11,15 +11,13 @@ import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import { Journal } from './journal.ts';
-import { BarPoll } from './bar-poll.ts';
-import { sessionTimeAt } from './kvm-clock.ts';
-import { KvmTrace } from './kvm-trace.ts';
-import { KvmWriter } from './kvm-writer.ts';
-import { LiveRecording, type Notice } from './live.ts';
+import { kvmDecoder, kvmSource, openKvmTrace, traceInfo } from './kvm/source.ts';
+import type { KvmTrace } from './kvm/trace.ts';
+import { LiveRecording } from './live.ts';
+import type { Notice } from './notice.ts';
 import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
-import { PcTap } from './pc-tap.ts';
-import type { KvmSource } from './recorder.ts';
+import { PcTap } from './kvm/pc-tap.ts';
 import type { SessionDir } from './session-dir.ts';
 import type { Checkpoint, SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
@@ -75,6 +73,8 @@ interface Beginning {
   /** What was logged before the recording began: only what of it is the user's counts. */
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
+  /** One that had to begin before QEMU's log. */
+  readonly trace?: KvmTrace | undefined;
   readonly info: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore'>;
 }
 
@@ -109,33 +109,20 @@ interface Assembly {
   readonly options: Pick<RecordOptions, 'notice' | 'onUserLog'>;
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
+  readonly trace?: KvmTrace | undefined;
   readonly checkpoint: Checkpoint | undefined;
 }
 
 /** Puts the parts of a recording together, new or gone on with. */
 export async function assemble(assembly: Assembly): Promise<Started> {
-  const trace = await kvmTraceFor(assembly);
+  const trace = assembly.trace ?? (await openKvmTrace(assembly.vm, assembly.info));
   try {
-    const { header } = assembly.info;
-    const kvm = trace && {
-      ...trace.info,
-      originNs: assembly.info.kvm?.originNs ?? sessionTimeAt(trace.baseNs, header),
-    };
-    // Without a VM there is none, and the one that was is needed to read what it left.
-    const info = { ...assembly.info, kvm: kvm ?? assembly.info.kvm };
+    const info = { ...assembly.info, kvm: traceInfo(trace, assembly.info) };
     return await assembleWith({ ...assembly, info }, trace);
   } catch (error) {
     trace?.close();
     throw error;
   }
-}
-
-/** KVM's tracepoints, if the recording needs them: those of a recorder before us, or new ones. */
-async function kvmTraceFor({ vm, info }: Assembly): Promise<KvmTrace | undefined> {
-  if (vm === undefined || !(info.pc || info.source === 'kvm')) return undefined;
-  const before = info.kvm === undefined ? undefined : KvmTrace.find(info.kvm);
-  const threads = async () => [...(await readVcpus(vm.qmp)).keys()];
-  return before ?? KvmTrace.begin(vm.qmp, await threads(), info.kvm?.baseNs);
 }
 
 async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Promise<Started> {
@@ -165,10 +152,9 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
   for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
 
-  if (decoder instanceof KvmDecoder) decoder.vcpuOfThread = session.vcpuOfThread;
   const kvm =
-    trace && vm && decoder instanceof KvmDecoder
-      ? kvmSource({ ...assembly, vm, trace, session, decoder })
+    decoder instanceof KvmDecoder
+      ? kvmSource({ ...assembly, trace, session, decoder, notice: options.notice })
       : undefined;
   const pc =
     trace &&
@@ -197,7 +183,10 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
     info,
     notice: options.notice,
     pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
-    detach: () => detach(vm, info, options.notice, userLog),
+    detach: () => {
+      if (pc) pc.logEnds();
+      return detach(vm, info, options.notice, userLog);
+    },
     parts: {
       dir,
       header,
@@ -227,61 +216,6 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   });
   await live.start();
   return { live, statistics, info, dir, child: assembly.child, session };
-}
-
-function kvmDecoder(
-  info: SessionInfo,
-  checkpoint: Checkpoint | undefined,
-  isRecorded: (address: number) => boolean,
-): KvmDecoder {
-  const { kvm } = info;
-  if (kvm === undefined) throw new Error('a recording from tracepoints without its trace');
-  const { formats, originNs } = kvm;
-  return new KvmDecoder({
-    formats,
-    baseNs: BigInt(kvm.baseNs),
-    originNs,
-    isRecorded,
-    from: checkpoint?.kvm,
-  });
-}
-
-/** Has KVM's records written into the spool, and QMP asked for the BARs. */
-function kvmSource(parts: {
-  readonly dir: SessionDir;
-  readonly spool: Spool;
-  readonly vm: Vm;
-  readonly trace: KvmTrace;
-  readonly session: Session;
-  readonly decoder: KvmDecoder;
-  readonly info: SessionInfo;
-  readonly options: Pick<RecordOptions, 'notice'>;
-  readonly checkpoint: Checkpoint | undefined;
-}): KvmSource {
-  const { spool, vm, trace, session, decoder, checkpoint } = parts;
-  const isSame = trace.isFound;
-  if (checkpoint !== undefined) spool.advanceWriter();
-  const writer = new KvmWriter(trace, spool.currentPath, {
-    onProblem: parts.options.notice,
-    takeOver: checkpoint && (isSame ? 'same' : 'another'),
-  });
-  const poll = new BarPoll(checkpoint?.position ?? spool.position, {
-    connected: () => vm.connected(),
-    end: () => {
-      writer.drain();
-      return spool.end();
-    },
-    follow: (functions) => session.devices.follow(functions),
-    onVcpus: (vcpus) => {
-      // What was one stays one: its last records may not have been read.
-      const before = session.vcpuOfThread;
-      const added = [...vcpus.keys()].filter((thread) => !before.has(thread));
-      if (added.length === 0) return;
-      session.vcpuOfThread = decoder.vcpuOfThread = new Map([...before, ...vcpus]);
-      trace.addThreads(added);
-    },
-  });
-  return { writer, poll };
 }
 
 /**

@@ -18,6 +18,7 @@ import { eventsForDevices } from './trace-events.ts';
 import { type RecordOptions, type Started, begin } from './assemble.ts';
 import { whenClosed } from './detach.ts';
 import { wallClock, headerBase } from './header.ts';
+import { KvmTrace } from './kvm/trace.ts';
 import { createSpool, requireFolder, removeAll } from './places.ts';
 
 /** Attaches to a QEMU that runs, by its QMP socket. Throws MmioError; QEMU is then as it was. */
@@ -56,6 +57,9 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
       clock: stampsMessages(argv) ? 'qemu' : 'poll',
       argv,
     };
+    // Before the log: of what KVM has not seen nobody knows the program counter.
+    const trace = options.pc ? await KvmTrace.begin(qmp, [...vcpus.keys()]) : undefined;
+    undo.push(async () => trace?.close());
     const prelude = spool.currentPath;
     await redirectLog(qmp, prelude);
     undo.push(() => restoreLog(qmp, restore.log));
@@ -79,6 +83,7 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
       options,
       userLog,
       prelude,
+      trace,
       child: undefined,
       info: { qemu, launched: false, qmpAddress: address, traceEvents, restore },
     });

@@ -8,11 +8,9 @@ import type { Counters } from '../model/events.ts';
 import type { QmpEvent } from '../qmp/client.ts';
 import { serveControl, type ControlRequest } from './control.ts';
 import { SpoolGuard } from './guard.ts';
+import type { Notice } from './notice.ts';
 import { Recorder, type RecorderParts, type RecordingEnd } from './recorder.ts';
 import type { SessionInfo } from './session-dir.ts';
-
-/** Called for what a person should see while it happens. */
-export type Notice = (message: string) => void;
 
 export interface LiveStatus {
   readonly session: string;
@@ -113,7 +111,7 @@ export class LiveRecording {
       this.#server?.close();
       parts.pc?.close();
       parts.kvm?.poll.stop();
-      parts.kvm?.writer.stop();
+      parts.kvm?.writer?.stop();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();

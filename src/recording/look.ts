@@ -21,7 +21,11 @@ export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<vo
   devices.learn(await readInventory(qmp));
 }
 
-/** Takes over aliases, and tells what of the selected devices is trapped. */
+/**
+ * Takes over aliases, and tells what of the selected devices is trapped.
+ *
+ * @param seesMsix accesses to the MSI-X table are recorded, too
+ */
 export async function lookAtMemory(
   qmp: QmpClient,
   devices: Devices,

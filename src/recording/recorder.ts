@@ -14,11 +14,11 @@ import type { StreamItem } from '../model/stream.ts';
 import { KvmDecoder } from '../sources/kvm-tracepoints/decoder.ts';
 import type { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import { TraceBatch, type TraceEvent } from '../sources/qemu-log/trace-batch.ts';
-import { BAR_POLL_MS, type BarPoll } from './bar-poll.ts';
+import { BAR_POLL_MS } from './kvm/bar-poll.ts';
 import type { Journal } from './journal.ts';
-import type { KvmWriter } from './kvm-writer.ts';
+import type { KvmSource } from './kvm/source.ts';
 import type { OutputSet } from './output-set.ts';
-import type { PcTap } from './pc-tap.ts';
+import type { PcTap } from './kvm/pc-tap.ts';
 import type { Checkpoint, SessionDir } from './session-dir.ts';
 import type { Session } from './session.ts';
 import type { Spool } from './spool.ts';
@@ -55,11 +55,6 @@ export interface RecorderParts {
   readonly pc: PcTap | undefined;
   /** Where the accesses come from KVM's tracepoints, and the spool is written by us. */
   readonly kvm: KvmSource | undefined;
-}
-
-export interface KvmSource {
-  readonly writer: KvmWriter;
-  readonly poll: BarPoll;
 }
 
 /** What reads the spool. */
@@ -108,7 +103,7 @@ export class Recorder {
   /** QEMU writes no more into the spool: it has been told to log elsewhere, or is gone. */
   sourceEnded(): void {
     this.#parts.kvm?.poll.stop();
-    this.#parts.kvm?.writer.finish();
+    this.#parts.kvm?.writer?.finish();
     this.#sourceEnded = true;
   }
 

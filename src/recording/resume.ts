@@ -3,7 +3,7 @@ import { MmioError } from '../base/errors.ts';
 import { isAlive, ourselves } from '../machine/proc.ts';
 import { Vm } from '../machine/vm.ts';
 import { QmpClient } from '../qmp/client.ts';
-import type { Notice } from './live.ts';
+import type { Notice } from './notice.ts';
 import { SessionDir, type SessionInfo } from './session-dir.ts';
 import { Spool } from './spool.ts';
 import { type RecordOptions, type Started, assemble } from './assemble.ts';

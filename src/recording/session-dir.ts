@@ -17,7 +17,7 @@ import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
 import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
-import type { KvmTraceInfo } from './kvm-trace.ts';
+import type { KvmTraceInfo } from './kvm/trace.ts';
 import type { SessionSnapshot } from './session.ts';
 
 /** What a recording is; written once, and again when another process takes it over. */
@@ -122,6 +122,10 @@ export class SessionDir {
   }
   get journal(): string {
     return join(this.path, 'journal.ndjson');
+  }
+  /** Where QMP said that the BARs are, where no log tells. */
+  get bars(): string {
+    return join(this.path, 'bars.ndjson');
   }
   get qemuStderr(): string {
     return join(this.path, 'qemu.stderr');

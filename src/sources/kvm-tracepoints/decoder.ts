@@ -30,6 +30,7 @@ export interface KvmDecoderSnapshot {
   readonly records: number;
   readonly rounds: RoundsSnapshot;
   readonly threads: readonly (readonly [number, ThreadState])[];
+  readonly vcpus: readonly (readonly [number, number])[];
 }
 
 export class KvmDecoder {
@@ -39,7 +40,7 @@ export class KvmDecoder {
   stampedLines = 0;
   unstampedLines = 0;
   /** vCPU of each thread; what other threads do is not taken. */
-  vcpuOfThread: ReadonlyMap<number, number> = new Map();
+  vcpuOfThread: ReadonlyMap<number, number>;
 
   readonly #pages: PageReader;
   readonly #rounds: Rounds;
@@ -71,6 +72,7 @@ export class KvmDecoder {
     this.#pages.records = options.from?.records ?? 0;
     this.#rounds = new Rounds(this.#pages, options.from?.rounds);
     this.#threads = new Map(options.from?.threads.map(([id, state]) => [id, { ...state }]));
+    this.vcpuOfThread = new Map(options.from?.vcpus);
     this.#originNs = options.originNs;
     this.#isRecorded = options.isRecorded;
     this.#timeNs = options.originNs;
@@ -85,6 +87,7 @@ export class KvmDecoder {
       records: this.#pages.records,
       rounds: this.#rounds.snapshot(),
       threads: [...this.#threads],
+      vcpus: [...this.vcpuOfThread],
     };
   }
 

@@ -2,14 +2,14 @@
  * `--pc`: while a recording runs, takes KVM's records out of the kernel, and gives the accesses of
  * QEMU's log their program counters on their way to the outputs.
  */
-import { NO_CPU, NO_MAPPING, Op, Space } from '../model/access-batch.ts';
-import type { Tables } from '../model/tables.ts';
-import { PcJoin, type JoinCounts, type LoggedAccess } from '../sources/kvm-tracepoints/join.ts';
-import { PageReader } from '../sources/kvm-tracepoints/pages.ts';
-import { Rounds } from '../sources/kvm-tracepoints/rounds.ts';
-import type { TraceBatch } from '../sources/qemu-log/trace-batch.ts';
-import { sessionTimeAt } from './kvm-clock.ts';
-import type { KvmTrace } from './kvm-trace.ts';
+import { NO_CPU, NO_MAPPING, Op, Space } from '../../model/access-batch.ts';
+import type { Tables } from '../../model/tables.ts';
+import { PcJoin, type JoinCounts, type LoggedAccess } from '../../sources/kvm-tracepoints/join.ts';
+import { PageReader } from '../../sources/kvm-tracepoints/pages.ts';
+import { Rounds } from '../../sources/kvm-tracepoints/rounds.ts';
+import type { TraceBatch } from '../../sources/qemu-log/trace-batch.ts';
+import { sessionTimeAt } from './clock.ts';
+import type { KvmTrace } from './trace.ts';
 
 const DRAIN_MS = 10;
 /** The two clocks are compared anew so often: the wall clock can be set. */
@@ -45,6 +45,7 @@ export class PcTap {
   #drainDue = false;
   #timer: NodeJS.Timeout | undefined;
   #clockMs = 0;
+  #unloggedAtEnd: number | undefined;
 
   readonly #line: { -readonly [K in keyof LoggedAccess]: LoggedAccess[K] } = {
     timeNs: 0,
@@ -112,6 +113,11 @@ export class PcTap {
     while (this.#more());
   }
 
+  /** QEMU is told to log elsewhere: of what KVM sees from now on no line is missing. */
+  logEnds(): void {
+    this.#unloggedAtEnd ??= this.#join.counts.unlogged;
+  }
+
   /** Fills in the PCs of a batch, and the vCPUs that the log did not tell. */
   fill(batch: TraceBatch, tables: Tables): void {
     const line = this.#line;
@@ -145,7 +151,8 @@ export class PcTap {
   }
 
   get counts(): JoinCounts {
-    const { joined, alone, unlogged, losses } = this.#join.counts;
+    const { joined, alone, losses } = this.#join.counts;
+    const unlogged = this.#unloggedAtEnd ?? this.#join.counts.unlogged;
     const before = this.#before;
     return {
       joined: before.joined + joined,

@@ -4,9 +4,9 @@
  * is killed can be gone on with.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { messageOf } from '../base/errors.ts';
-import { FrameKind, frame, numberFrame } from '../sources/kvm-tracepoints/frames.ts';
-import type { KvmTrace } from './kvm-trace.ts';
+import { messageOf } from '../../base/errors.ts';
+import { FrameKind, frame, numberFrame } from '../../sources/kvm-tracepoints/frames.ts';
+import type { KvmTrace } from './trace.ts';
 
 const DRAIN_MS = 10;
 

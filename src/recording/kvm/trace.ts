@@ -1,13 +1,17 @@
 /** The recorder's trace instance: made, found again, read and taken down. */
 import { cpus } from 'node:os';
-import { MmioError } from '../base/errors.ts';
-import { TraceInstance, readFormats } from '../host/tracefs/instance.ts';
-import { Rings } from '../host/tracefs/rings.ts';
-import { findTraceDir } from '../host/tracefs/trace-dir.ts';
-import { isAlive, ourselves, type ProcessRef } from '../machine/proc.ts';
-import type { QmpClient } from '../qmp/client.ts';
-import { KVM_EVENTS, parseFormats, type KvmFormats } from '../sources/kvm-tracepoints/formats.ts';
-import { PORT_EXITS, usedBytes } from '../sources/kvm-tracepoints/pages.ts';
+import { MmioError } from '../../base/errors.ts';
+import { TraceInstance, readFormats } from '../../host/tracefs/instance.ts';
+import { Rings } from '../../host/tracefs/rings.ts';
+import { findTraceDir } from '../../host/tracefs/trace-dir.ts';
+import { isAlive, ourselves, type ProcessRef } from '../../machine/proc.ts';
+import type { QmpClient } from '../../qmp/client.ts';
+import {
+  KVM_EVENTS,
+  parseFormats,
+  type KvmFormats,
+} from '../../sources/kvm-tracepoints/formats.ts';
+import { PORT_EXITS, usedBytes } from '../../sources/kvm-tracepoints/pages.ts';
 
 const PREFIX = 'mmiobridge-';
 /** Of all CPUs together, and the least and the most of one. */
