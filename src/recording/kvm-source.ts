@@ -5,7 +5,6 @@ import { BarPoll } from './bar-poll.ts';
 import { sessionTimeAt } from './kvm-clock.ts';
 import { KvmTrace } from './kvm-trace.ts';
 import { KvmWriter } from './kvm-writer.ts';
-import type { Notice } from './live.ts';
 import { readVcpus } from './look.ts';
 import type { Checkpoint, SessionDir, SessionInfo } from './session-dir.ts';
 import type { Session } from './session.ts';
@@ -60,7 +59,7 @@ export function kvmSource(parts: {
   readonly session: Session;
   readonly decoder: KvmDecoder;
   readonly checkpoint: Checkpoint | undefined;
-  readonly notice: Notice;
+  readonly notice: (message: string) => void;
 }): KvmSource {
   const { dir, spool, vm, trace, session, decoder, checkpoint } = parts;
   const poll = new BarPoll(checkpoint?.position ?? spool.position, {

@@ -8,7 +8,7 @@ import { isAlive } from '../machine/proc.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { KVM_EVENTS, parseFormats, type KvmFormats } from '../sources/kvm-tracepoints/formats.ts';
 import { PORT_EXITS, usedBytes } from '../sources/kvm-tracepoints/pages.ts';
-import { ourselves, type ProcessRef } from './session-dir.ts';
+import { ourselves, type KvmTraceInfo, type ProcessRef } from './session-dir.ts';
 
 const PREFIX = 'mmiobridge-';
 /** Of all CPUs together, and the least and the most of one. */
@@ -18,15 +18,6 @@ const MAX_CPU_KB = 16 * 1024;
 
 /** Interrupt controllers and the HPET: no BAR lies there, and they are accessed all the time. */
 const NO_CHIPSET = 'gpa < 0xfec00000 || gpa > 0xffffffff';
-
-/** What a session has to remember of its trace. */
-export interface KvmTraceInfo {
-  readonly instance: string;
-  /** CLOCK_MONOTONIC from which times count, decimal. */
-  readonly baseNs: string;
-  /** Of this kernel; a spool can be read without a trace. */
-  readonly formats: KvmFormats;
-}
 
 export class KvmTrace {
   readonly info: KvmTraceInfo;

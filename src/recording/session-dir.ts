@@ -15,14 +15,23 @@ import type { LogTarget } from '../machine/log-target.ts';
 import { isAlive, startTimeOf } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
+import type { KvmFormats } from '../sources/kvm-tracepoints/formats.ts';
 import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
-import type { KvmTraceInfo } from './kvm-trace.ts';
 import type { SessionSnapshot } from './session.ts';
 
 /** A process that may be gone, and whose number may have been given to another since. */
 export interface ProcessRef {
   readonly pid: number;
   readonly startTime: number;
+}
+
+/** What a session has to remember of its trace. */
+export interface KvmTraceInfo {
+  readonly instance: string;
+  /** CLOCK_MONOTONIC from which times count, decimal. */
+  readonly baseNs: string;
+  /** Of this kernel; a spool can be read without a trace. */
+  readonly formats: KvmFormats;
 }
 
 /** What a recording is; written once, and again when another process takes it over. */
