@@ -78,6 +78,7 @@ const counted = (offset: string) =>
 
 /** Each value of the two processors once, in order, of its vCPU, from the program's own code. */
 function expectHammered(place: LabPlace): void {
+  expect(place.text('hammer'), place.text('console')).toContain(`hammered ${COUNT}\n`);
   const accesses = bar0Of(place);
   const [, from = '', to = ''] = /^text (0x\w+) (0x\w+)$/m.exec(place.text('hammer')) ?? [];
   for (const [cpu, offset] of [0x5200, 0x5300].entries()) {
