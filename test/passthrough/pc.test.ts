@@ -1,6 +1,6 @@
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { firstDifference } from '../support/access-lines.ts';
-import type { CliResult } from '../support/cli.ts';
+import { recordL2, type L2Recording } from '../support/l2-recording.ts';
 import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from '../support/lab.ts';
 
 /*
@@ -8,36 +8,16 @@ import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from '../sup
  * program counters of a recording, and a recording from them alone.
  */
 
-let lab: Lab;
-
-beforeAll(async () => {
-  lab = await Lab.start();
-  await lab.shell(`
-    modprobe vfio-pci
-    cd /sys/bus/pci/devices/${PASSED_THROUGH}
-    echo vfio-pci >driver_override
-    [ ! -e driver ] || echo ${PASSED_THROUGH} >driver/unbind
-    echo ${PASSED_THROUGH} >/sys/bus/pci/drivers_probe`);
-});
-
-interface Recorded {
-  readonly place: LabPlace;
-  readonly result: CliResult;
-}
-
+/** As `recordL2`, of which all was recorded; the kernel's mmiotrace tells program counters, too. */
 async function record(
   options: readonly string[],
   processors: number,
   tasks: readonly L2Task[],
-): Promise<Recorded> {
-  const place = lab.place();
-  const guest = await l2Guest({ tasks, processors, out: place });
-  // The kernel's mmiotrace tells program counters, too, if it is told to.
-  guest[guest.indexOf('-append') + 1] += ' mmiotrace.trace_pc=1';
-  const outputs = ['ours.mmiotrace', 'ours.ndjson'].flatMap((name) => ['-o', place.path(name)]);
-  const result = await lab.cli(['record', ...options, ...outputs, '--', ...guest]);
-  expect(result.stderr, result.stderr).toContain('loss      none');
-  return { place, result };
+): Promise<L2Recording> {
+  const kernelWords = 'mmiotrace.trace_pc=1';
+  const recorded = await recordL2({ record: options, processors, tasks, kernelWords });
+  expect(recorded.result.stderr).toContain('loss      none');
+  return recorded;
 }
 
 /** As `R 4 0xfeb80000 0x1 0xffffffffc0001234`: op, width, address, value, program counter. */
@@ -140,6 +120,8 @@ describe('record --source kvm', () => {
 });
 
 test('what a recorder that was killed has left in tracefs, the next removes', async () => {
+  const lab = await Lab.start();
+  await lab.shell(`node dist/cli/main.js bind ${PASSED_THROUGH}`);
   const place = lab.place();
   const guest = await l2Guest({ tasks: ['userspace'], processors: 1, out: place });
   const words = guest.map((word) => `'${word}'`).join(' ');

@@ -35,6 +35,11 @@ export class Lab {
     return (await run(scriptPath('lab/l1.sh'), command, { timeoutMs: 20_000 })).status === 0;
   }
 
+  /** Ends it, however it does; `start` then boots another. */
+  async stop(): Promise<void> {
+    await scriptLines('lab/l1.sh', ['stop', this.#state]);
+  }
+
   /** A new directory which is at the same path in L1 and here. */
   place(): LabPlace {
     return new LabPlace(mkdtempSync(join(this.#state, 'share/test-')));
@@ -101,7 +106,9 @@ export async function l2Guest(options: {
   readonly processors: number;
   readonly out: LabPlace;
   /** Further properties of the card: `,x-no-mmap=off`. */
-  readonly card?: string;
+  readonly card?: string | undefined;
+  /** Further words of its kernel's command line. */
+  readonly kernelWords?: string | undefined;
 }): Promise<string[]> {
   const [kernel = '', initramfs = ''] = await scriptLines('lab/l2.sh');
   const { dir } = options.out;
@@ -116,6 +123,7 @@ export async function l2Guest(options: {
     '-append',
     words('console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off')
       .concat(options.tasks.map((task) => `task=${task}`))
+      .concat(options.kernelWords ?? [])
       .join(' '),
     '-serial',
     `file:${dir}/console`,
