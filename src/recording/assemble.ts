@@ -12,6 +12,7 @@ import { Journal } from './journal.ts';
 import { LiveRecording, type Notice } from './live.ts';
 import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
+import type { OpenRemote, RemoteOutput, RemoteTarget } from './remote.ts';
 import type { SessionDir } from './session-dir.ts';
 import { ourselves, type Checkpoint, type SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
@@ -23,6 +24,8 @@ import { detach, passingOn, passOn } from './detach.ts';
 
 export interface RecordOptions {
   readonly outputs: readonly string[];
+  readonly remote?: RemoteTarget | undefined;
+  readonly openRemote?: OpenRemote | undefined;
   readonly format?: OutputFormat | undefined;
   readonly marks?: readonly Marked[] | undefined;
   readonly selection: readonly string[];
@@ -37,6 +40,9 @@ export interface RecordOptions {
   /** What QEMU would have written to its standard error, had its log been its own. */
   readonly onUserLog: (bytes: Uint8Array) => void;
 }
+
+/** What is told anew when a recording is gone on with. */
+export type GoingOnOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote'>;
 
 /** A recording that has begun. */
 export interface Started {
@@ -75,6 +81,7 @@ export async function begin(beginning: Beginning): Promise<Started> {
     header,
     selection: options.selection,
     outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
+    remote: options.remote,
     format: options.format,
     marks: options.marks,
     overflow: options.overflow,
@@ -90,7 +97,7 @@ interface Assembly {
   readonly spool: Spool;
   readonly vm: Vm | undefined;
   readonly info: SessionInfo;
-  readonly options: Pick<RecordOptions, 'notice' | 'onUserLog'>;
+  readonly options: GoingOnOptions;
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
   readonly checkpoint: Checkpoint | undefined;
@@ -98,7 +105,7 @@ interface Assembly {
 
 /** Puts the parts of a recording together, new or gone on with. */
 export async function assemble(assembly: Assembly): Promise<Started> {
-  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const { spool, vm, info, options, checkpoint } = assembly;
   const { header } = info;
   const userLog = await openUserLog(info, options, checkpoint);
   if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
@@ -120,10 +127,34 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
   for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
 
+  const remote = await openRemote(info, options, session, checkpoint);
+  try {
+    return await openAndStart(assembly, { remote, userLog, decoder, session, statistics, notes });
+  } catch (error) {
+    remote?.drop();
+    throw error;
+  }
+}
+
+interface OpenParts {
+  readonly remote: RemoteOutput | undefined;
+  readonly userLog: UserLogWriter | undefined;
+  readonly decoder: QemuLogDecoder;
+  readonly session: Session;
+  readonly statistics: Statistics;
+  readonly notes: readonly string[];
+}
+
+/** Opens the outputs, and begins. */
+async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Started> {
+  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const { remote, userLog, decoder, session, statistics, notes } = parts;
+  const { header } = info;
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
     format: info.format,
     marks: info.marks,
+    remote,
     onStall: (reason) => live?.onStall(reason),
     ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
   });
@@ -136,6 +167,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     notice: options.notice,
     pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
     detach: () => detach(vm, info, options.notice, userLog),
+    remote,
     parts: {
       dir,
       header,
@@ -165,13 +197,25 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   return { live, statistics, info, dir, child: assembly.child, session };
 }
 
+async function openRemote(
+  { remote, id, outputs }: SessionInfo,
+  { openRemote: open, notice }: GoingOnOptions,
+  session: Session,
+  checkpoint: Checkpoint | undefined,
+): Promise<RemoteOutput | undefined> {
+  if (remote === undefined || open === undefined) return undefined;
+  const devices = session.devices.selected.map(({ device }) => device.name);
+  const resumeAt = checkpoint?.outputBytes[outputs.length];
+  return open(remote, { id, devices, resumeAt, notice });
+}
+
 /**
  * Of a QEMU of ours the log is the user's file from its beginning. Another's log goes on growing:
  * what it would have written meanwhile is put to its end, after a resume perhaps a second's twice.
  */
 async function openUserLog(
   info: SessionInfo,
-  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
+  options: GoingOnOptions,
   checkpoint: Checkpoint | undefined,
 ): Promise<UserLogWriter | undefined> {
   const { userLog } = info;

@@ -15,6 +15,7 @@ import type { LogTarget } from '../machine/log-target.ts';
 import { isAlive, startTimeOf } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
+import type { RemoteTarget } from './remote.ts';
 import type { SessionSnapshot } from './session.ts';
 
 /** A process that may be gone, and whose number may have been given to another since. */
@@ -35,6 +36,8 @@ export interface SessionInfo {
   readonly header: SessionHeader;
   readonly selection: readonly string[];
   readonly outputs: readonly string[];
+  /** The collector that it goes to, too. */
+  readonly remote?: RemoteTarget | undefined;
   /** Of outputs whose name does not tell. */
   readonly format?: OutputFormat | undefined;
   /** What the text tells of by MARKs. */
@@ -62,7 +65,7 @@ export interface Checkpoint {
   /** Accesses by `Region.id`. */
   readonly regionReads: readonly number[];
   readonly regionWrites: readonly number[];
-  /** Length of each output, in the order of `SessionInfo.outputs`. */
+  /** Length of each output, in the order of `SessionInfo.outputs`; then that of `remote`. */
   readonly outputBytes: readonly number[];
   readonly userLogBytes: number;
   readonly damagedLines: number;
@@ -77,7 +80,9 @@ export function runDir(): string {
   return process.env['MMIOBRIDGE_RUN'] ?? `/dev/shm/mmiobridge-${process.getuid?.() ?? 0}`;
 }
 
-async function ownedDir(path: string): Promise<void> {
+/** Throws MmioError `refused` where others could write into it. */
+export async function makeRunDir(): Promise<void> {
+  const path = runDir();
   await mkdir(path, { recursive: true, mode: 0o711 });
   const found = await lstat(path);
   const uid = process.getuid?.() ?? found.uid;
@@ -100,7 +105,7 @@ export class SessionDir {
 
   /** A new folder, named for the time and our process. */
   static async create(): Promise<SessionDir> {
-    await ownedDir(runDir());
+    await makeRunDir();
     const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
     const dir = new SessionDir(`${stamp}-${process.pid}`);
     await mkdir(dir.path, { mode: 0o711 });
@@ -230,6 +235,11 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
     listed.push({ dir, info, alive: isAlive(info.recorder.pid, info.recorder.startTime) });
   }
   return listed;
+}
+
+/** Whether it is still the process that it was. */
+export function isRunning({ pid, startTime }: ProcessRef): boolean {
+  return isAlive(pid, startTime);
 }
 
 /** Ourselves, as others may look for us. */
