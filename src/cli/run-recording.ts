@@ -89,6 +89,8 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
   for (const path of started.info.outputs) {
     if (path !== '-') say(`written   ${path}`);
   }
+  const { remote } = started.info;
+  if (remote !== undefined) say(`sent to   ${remote.address}`);
   if (!end.complete) say(`mmiobridge: the recording is INCOMPLETE: ${formatMissing(end)}`);
 }
 

@@ -11,13 +11,15 @@ import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import { Journal } from './journal.ts';
-import { kvmDecoder, kvmSource, openKvmTrace, traceInfo } from './kvm/source.ts';
+import { kvmDecoder, kvmSource, openKvmTrace, traceInfo, type KvmSource } from './kvm/source.ts';
+import type { SpoolDecoder } from './recorder.ts';
 import type { KvmTrace } from './kvm/trace.ts';
 import { LiveRecording } from './live.ts';
 import type { Notice } from './notice.ts';
 import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
 import { PcTap } from './kvm/pc-tap.ts';
+import type { OpenRemote, RemoteOutput, RemoteTarget } from './remote.ts';
 import type { SessionDir } from './session-dir.ts';
 import type { Checkpoint, SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
@@ -32,6 +34,8 @@ export type RecordSource = 'log' | 'kvm';
 
 export interface RecordOptions {
   readonly outputs: readonly string[];
+  readonly remote?: RemoteTarget | undefined;
+  readonly openRemote?: OpenRemote | undefined;
   readonly format?: OutputFormat | undefined;
   readonly marks?: readonly Marked[] | undefined;
   readonly selection: readonly string[];
@@ -49,6 +53,9 @@ export interface RecordOptions {
   /** What QEMU would have written to its standard error, had its log been its own. */
   readonly onUserLog: (bytes: Uint8Array) => void;
 }
+
+/** What is told anew when a recording is gone on with. */
+export type GoingOnOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote'>;
 
 /** A recording that has begun. */
 export interface Started {
@@ -89,6 +96,7 @@ export async function begin(beginning: Beginning): Promise<Started> {
     header,
     selection: options.selection,
     outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
+    remote: options.remote,
     format: options.format,
     marks: options.marks,
     overflow: options.overflow,
@@ -106,7 +114,7 @@ interface Assembly {
   readonly spool: Spool;
   readonly vm: Vm | undefined;
   readonly info: SessionInfo;
-  readonly options: Pick<RecordOptions, 'notice' | 'onUserLog'>;
+  readonly options: GoingOnOptions;
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
   readonly trace?: KvmTrace | undefined;
@@ -126,7 +134,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
 }
 
 async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Promise<Started> {
-  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const { spool, vm, info, options, checkpoint } = assembly;
   const { header } = info;
   const userLog = await openUserLog(info, options, checkpoint);
   if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
@@ -168,10 +176,40 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
       counts: checkpoint?.pc,
     });
 
+  const remote = await openRemote(info, options, session, checkpoint);
+  try {
+    return await openAndStart(assembly, {
+      ...{ remote, userLog, decoder, session, statistics, notes },
+      pc: pc || undefined,
+      kvm,
+    });
+  } catch (error) {
+    remote?.drop();
+    throw error;
+  }
+}
+
+interface OpenParts {
+  readonly remote: RemoteOutput | undefined;
+  readonly userLog: UserLogWriter | undefined;
+  readonly decoder: SpoolDecoder;
+  readonly session: Session;
+  readonly statistics: Statistics;
+  readonly notes: readonly string[];
+  readonly pc: PcTap | undefined;
+  readonly kvm: KvmSource | undefined;
+}
+
+/** Opens the outputs, and begins. */
+async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Started> {
+  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const { remote, userLog, decoder, session, statistics, notes, pc, kvm } = parts;
+  const { header } = info;
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
     format: info.format,
     marks: info.marks,
+    remote,
     onStall: (reason) => live?.onStall(reason),
     ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
   });
@@ -184,9 +222,10 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
     notice: options.notice,
     pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
     detach: () => {
-      if (pc) pc.logEnds();
+      pc?.logEnds();
       return detach(vm, info, options.notice, userLog);
     },
+    remote,
     parts: {
       dir,
       header,
@@ -198,7 +237,7 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
       statistics,
       vm,
       userLog,
-      pc: pc || undefined,
+      pc,
       kvm,
       coverage: checkpoint?.coverage ?? [],
       notes: checkpoint?.notes ?? notes,
@@ -218,13 +257,25 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   return { live, statistics, info, dir, child: assembly.child, session };
 }
 
+async function openRemote(
+  { remote, id, outputs }: SessionInfo,
+  { openRemote: open, notice }: GoingOnOptions,
+  session: Session,
+  checkpoint: Checkpoint | undefined,
+): Promise<RemoteOutput | undefined> {
+  if (remote === undefined || open === undefined) return undefined;
+  const devices = session.devices.selected.map(({ device }) => device.name);
+  const resumeAt = checkpoint?.outputBytes[outputs.length];
+  return open(remote, { id, devices, resumeAt, notice });
+}
+
 /**
  * Of a QEMU of ours the log is the user's file from its beginning. Another's log goes on growing:
  * what it would have written meanwhile is put to its end, after a resume perhaps a second's twice.
  */
 async function openUserLog(
   info: SessionInfo,
-  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
+  options: GoingOnOptions,
   checkpoint: Checkpoint | undefined,
 ): Promise<UserLogWriter | undefined> {
   const { userLog } = info;

@@ -6,16 +6,13 @@ import { QmpClient } from '../qmp/client.ts';
 import type { Notice } from './notice.ts';
 import { SessionDir, type SessionInfo } from './session-dir.ts';
 import { Spool } from './spool.ts';
-import { type RecordOptions, type Started, assemble } from './assemble.ts';
+import { type GoingOnOptions, type Started, assemble } from './assemble.ts';
 
 /**
  * Goes on with a recording whose recorder was killed. Throws MmioError `refused` if it still runs,
  * `not-found` if there is none.
  */
-export async function resumeRecording(
-  id: string,
-  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
-): Promise<Started> {
+export async function resumeRecording(id: string, options: GoingOnOptions): Promise<Started> {
   const dir = new SessionDir(id);
   const before = await dir.readInfo();
   if (isAlive(before.recorder.pid, before.recorder.startTime)) {

@@ -18,6 +18,7 @@ import type { Marked } from '../sinks/marked.ts';
 import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
 import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
 import type { KvmTraceInfo } from './kvm/trace.ts';
+import type { RemoteTarget } from './remote.ts';
 import type { SessionSnapshot } from './session.ts';
 
 /** What a recording is; written once, and again when another process takes it over. */
@@ -32,6 +33,8 @@ export interface SessionInfo {
   readonly header: SessionHeader;
   readonly selection: readonly string[];
   readonly outputs: readonly string[];
+  /** The collector that it goes to, too. */
+  readonly remote?: RemoteTarget | undefined;
   /** Of outputs whose name does not tell. */
   readonly format?: OutputFormat | undefined;
   /** What the text tells of by MARKs. */
@@ -64,7 +67,7 @@ export interface Checkpoint {
   /** Accesses by `Region.id`. */
   readonly regionReads: readonly number[];
   readonly regionWrites: readonly number[];
-  /** Length of each output, in the order of `SessionInfo.outputs`. */
+  /** Length of each output, in the order of `SessionInfo.outputs`; then that of `remote`. */
   readonly outputBytes: readonly number[];
   readonly userLogBytes: number;
   readonly damagedLines: number;
@@ -81,7 +84,9 @@ export function runDir(): string {
   return process.env['MMIOBRIDGE_RUN'] ?? `/dev/shm/mmiobridge-${process.getuid?.() ?? 0}`;
 }
 
-async function ownedDir(path: string): Promise<void> {
+/** Throws MmioError `refused` where others could write into it. */
+export async function makeRunDir(): Promise<void> {
+  const path = runDir();
   await mkdir(path, { recursive: true, mode: 0o711 });
   const found = await lstat(path);
   const uid = process.getuid?.() ?? found.uid;
@@ -104,7 +109,7 @@ export class SessionDir {
 
   /** A new folder, named for the time and our process. */
   static async create(): Promise<SessionDir> {
-    await ownedDir(runDir());
+    await makeRunDir();
     const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
     const dir = new SessionDir(`${stamp}-${process.pid}`);
     await mkdir(dir.path, { mode: 0o711 });

@@ -12,6 +12,7 @@ const COMMANDS = [
   'convert',
   'mark',
   'status',
+  'listen',
   'doctor',
   'bind',
   'unbind',
