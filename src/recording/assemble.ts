@@ -179,7 +179,12 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   const remote = await openRemote(info, options, session, checkpoint);
   try {
     return await openAndStart(assembly, {
-      ...{ remote, userLog, decoder, session, statistics, notes },
+      remote,
+      userLog,
+      decoder,
+      session,
+      statistics,
+      notes,
       pc: pc || undefined,
       kvm,
     });
