@@ -17,8 +17,8 @@ import { claimNames } from './output-names.ts';
 
 /** What a sender may have on its way without an acknowledgement, and so what one may cost here. */
 export const WINDOW_BYTES = 8 << 20;
-/** Far more than a sender leaves open. */
-const MAX_POINTS = 64;
+/** More than a sender needs. */
+const MAX_KEPT = 8;
 /** More than any VM has; the memory of a peer ends there. */
 const MAX_TABLE_ROWS = 65_536;
 
@@ -58,7 +58,7 @@ export class Intake {
   #accesses = 0;
   #queue: (Uint8Array | Sync | Finish)[] = [];
   #working: Promise<void> | undefined;
-  #saving: Promise<void> = Promise.resolve();
+  #saving: Promise<void> | undefined;
   #closed = false;
 
   private constructor(
@@ -135,7 +135,7 @@ export class Intake {
     this.#queue = [];
     this.#abort.abort();
     await this.#working;
-    await this.#saving.catch(() => undefined);
+    await this.#saving;
     await this.#outputs?.abandon();
   }
 
@@ -247,23 +247,27 @@ export class Intake {
     const outputBytes = await outputs.flush();
     const tables = this.#tables.snapshot();
     const point = { place, outputBytes, tables, accesses: this.#accesses };
-    const points = [...state.points.filter((it) => it.place >= kept && it.place < place), point];
-    if (points.length > MAX_POINTS) {
-      throw new MmioError('protocol', `${points.length} places are to be kept`);
+    if (kept.length > MAX_KEPT) {
+      throw new MmioError('protocol', `${kept.length} places are to be kept`);
     }
-    this.#state = { ...state, points };
-    const save = this.#state;
-    // The next sync waits for this one; frames do not.
-    await this.#saving;
-    this.#saving = this.#save(outputs, save, place);
-    this.#saving.catch((error: unknown) => this.#fail(error));
+    const before = state.points.filter((it) => it.place < place && kept.includes(it.place));
+    this.#state = { ...state, points: [...before, point] };
+    this.#saving ??= this.#save(outputs)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => (this.#saving = undefined));
   }
 
-  async #save(outputs: OutputSet, state: CollectedState, place: number): Promise<void> {
-    await outputs.sync();
-    await this.#options.states.write(state);
-    this.#acknowledged = place;
-    this.#events.send({ kind: 'acknowledgement', place });
+  /** Frames go on being written meanwhile; what is to be safe by then is safe the next time. */
+  async #save(outputs: OutputSet): Promise<void> {
+    for (;;) {
+      const [, state] = this.#begun();
+      const { place } = lastOf(state.points);
+      if (place === this.#acknowledged) return;
+      await outputs.sync();
+      await this.#options.states.write(state);
+      this.#acknowledged = place;
+      this.#events.send({ kind: 'acknowledgement', place });
+    }
   }
 
   async #finish(): Promise<void> {

@@ -16,7 +16,7 @@ import type {
   RemoteTarget,
 } from '../recording/remote.ts';
 import { BRIDGE_VERSION, type BridgeMessage, type Welcome } from '../wire/bridge-messages.ts';
-import { FILE_HEADER_BYTES } from '../wire/frame.ts';
+import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
 import { parseBridgeAddress, requireConfidential, type BridgeAddress } from './address.ts';
 import { Connection, wordsOf } from './connection.ts';
 import { dial } from './dial.ts';
@@ -25,8 +25,10 @@ import { Unacknowledged } from './unacknowledged.ts';
 
 const RETRY_MS = [200, 500, 1000, 2000] as const;
 const WELCOME_LIMIT_MS = 15_000;
-/** The largest piece that a capture sink hands over is smaller. */
+/** Twice the largest frame. */
 const MIN_WINDOW_BYTES = 8 << 20;
+/** After so much the collector is asked to make all safe. */
+const PIECE_BYTES = 256 << 10;
 
 interface Waiter {
   readonly place: number;
@@ -64,8 +66,9 @@ export class BridgeSender implements RemoteOutput {
   #pump: Promise<void> = Promise.resolve();
   #wake: () => void = () => undefined;
   #problem: string | undefined;
-  /** The recorder will not go back to before this place, and to this one perhaps. */
+  /** Where a recorder that is killed goes back to: here, or where it asked for a sync after that. */
   #committed: number;
+  #asking: number;
   #lastSync: number;
   #finishing = false;
   #finished = false;
@@ -78,7 +81,7 @@ export class BridgeSender implements RemoteOutput {
     this.#session = session;
     const place = session.resumeAt ?? FILE_HEADER_BYTES;
     this.#kept = new Unacknowledged(place);
-    this.#committed = this.#lastSync = place;
+    this.#committed = this.#asking = this.#lastSync = place;
     this.#headerTaken = session.resumeAt !== undefined;
   }
 
@@ -108,10 +111,12 @@ export class BridgeSender implements RemoteOutput {
     }
     if (frames.length === 0) return Promise.resolve();
     // The capture sink uses its buffer again.
-    this.#kept.push(frames.slice());
-    const lastSync = this.#syncs.at(-1) ?? this.#kept.start;
-    // So that there is always something on its way back that makes room.
-    if (this.#kept.end - lastSync >= this.#windowBytes / 4) this.#syncs.push(this.#kept.end);
+    for (const piece of piecesOf(frames.slice())) {
+      this.#kept.push(piece);
+      // So that a wire that breaks often brings something over all the same.
+      const lastSync = this.#syncs.at(-1) ?? this.#kept.start;
+      if (this.#kept.end - lastSync >= PIECE_BYTES) this.#syncs.push(this.#kept.end);
+    }
     this.#wake();
     if (this.#kept.bytes <= this.#windowBytes) return Promise.resolve();
     return this.#acknowledged(this.#kept.end - this.#windowBytes);
@@ -124,9 +129,9 @@ export class BridgeSender implements RemoteOutput {
   async sync(): Promise<void> {
     // Who asks again has written down what was asked for before.
     this.#committed = this.#lastSync;
-    const place = this.#kept.end;
-    await this.#safe(place);
-    this.#lastSync = place;
+    this.#asking = this.#kept.end;
+    await this.#safe(this.#asking);
+    this.#lastSync = this.#asking;
   }
 
   /** Resolves when the collector has finished the recording: all is on its disk. */
@@ -149,7 +154,7 @@ export class BridgeSender implements RemoteOutput {
   }
 
   #safe(place: number): Promise<void> {
-    if (place > this.#kept.start && this.#syncs.at(-1) !== place) this.#syncs.push(place);
+    if (place > (this.#syncs.at(-1) ?? this.#kept.start)) this.#syncs.push(place);
     this.#wake();
     return this.#acknowledged(place);
   }
@@ -329,7 +334,7 @@ export class BridgeSender implements RemoteOutput {
     while (connection.isOpen) {
       const sync = this.#syncs.find((place) => place > this.#asked);
       if (sync === this.#sent) {
-        connection.send({ kind: 'sync', place: sync, kept: this.#committed });
+        connection.send({ kind: 'sync', place: sync, kept: [this.#committed, this.#asking] });
         this.#asked = sync;
         continue;
       }
@@ -346,6 +351,17 @@ export class BridgeSender implements RemoteOutput {
       }
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
+  }
+}
+
+/** Whole frames, in pieces of not much more than `PIECE_BYTES`. */
+function* piecesOf(frames: Uint8Array): Generator<Uint8Array> {
+  let start = 0;
+  for (let at = 0; at < frames.length;) {
+    at += FRAME_HEADER_BYTES + readU32(frames, at);
+    if (at - start < PIECE_BYTES && at < frames.length) continue;
+    yield frames.subarray(start, at);
+    start = at;
   }
 }
 

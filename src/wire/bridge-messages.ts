@@ -39,7 +39,7 @@ export type BridgeMessage =
   | Hello
   | Welcome
   | { readonly kind: 'refusal'; readonly reason: string }
-  | { readonly kind: 'sync'; readonly place: number; readonly kept: number }
+  | { readonly kind: 'sync'; readonly place: number; readonly kept: readonly number[] }
   | { readonly kind: 'acknowledgement'; readonly place: number }
   | { readonly kind: 'finish'; readonly place: number }
   | { readonly kind: 'finished' }
@@ -110,7 +110,8 @@ function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage
   }
   if (body.refusal) return { kind: 'refusal', reason: body.refusal.reason ?? '' };
   if (body.sync) {
-    return { kind: 'sync', place: placeOf(body.sync.place), kept: placeOf(body.sync.kept) };
+    const { place, kept } = body.sync;
+    return { kind: 'sync', place: placeOf(place), kept: (kept ?? []).map(placeOf) };
   }
   if (body.acknowledgement) {
     return { kind: 'acknowledgement', place: placeOf(body.acknowledgement.place) };

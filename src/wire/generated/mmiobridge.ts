@@ -3803,6 +3803,7 @@ const mmiobridge = $root.mmiobridge = (() => {
         v1.Sync = (function() {
 
             const Sync = function (properties) {
+                this.kept = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -3810,7 +3811,7 @@ const mmiobridge = $root.mmiobridge = (() => {
             };
 
             Sync.prototype.place = 0;
-            Sync.prototype.kept = 0;
+            Sync.prototype.kept = $util.emptyArray;
 
             Sync.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -3821,8 +3822,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     throw $Error("max depth exceeded");
                 if (message.place != null && $Object.hasOwnProperty.call(message, "place") && !$Object.is(message.place, 0))
                     writer.uint32(9).double(message.place);
-                if (message.kept != null && $Object.hasOwnProperty.call(message, "kept") && !$Object.is(message.kept, 0))
-                    writer.uint32(17).double(message.kept);
+                if (message.kept != null && message.kept.length)
+                    writer.uint32(18).doubles(message.kept);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -3866,12 +3867,17 @@ const mmiobridge = $root.mmiobridge = (() => {
                             continue;
                         }
                     case 2: {
+                            if (wireType === 2) {
+                                if (!(message.kept && message.kept.length))
+                                    message.kept = [];
+                                reader.doubles(message.kept);
+                                continue;
+                            }
                             if (wireType !== 1)
                                 break;
-                            if (!$Object.is(value = reader.double(), 0))
-                                message.kept = value;
-                            else
-                                delete message.kept;
+                            if (!(message.kept && message.kept.length))
+                                message.kept = [];
+                            message.kept.push(reader.double());
                             continue;
                         }
                     }

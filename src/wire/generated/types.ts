@@ -2534,7 +2534,7 @@ export declare namespace mmiobridge {
             place: number;
 
             /** Sync kept. */
-            kept: number;
+            kept: number[];
 
             /**
              * Encodes the specified Sync message. Does not implicitly {@link mmiobridge.v1.Sync.verify|verify} messages.
@@ -2564,7 +2564,7 @@ export declare namespace mmiobridge {
                 place?: (number|null);
 
                 /** Sync kept */
-                kept?: (number|null);
+                kept?: (number[]|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
