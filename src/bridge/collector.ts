@@ -20,6 +20,8 @@ import { tokensEqual } from './token.ts';
 const HELLO_LIMIT_MS = 5000;
 /** The oldest of those that have not said hello makes room for one more. */
 const MAX_STRANGERS = 64;
+/** Recordings without a connection that `status` still tells of. */
+const MAX_WAITING = 64;
 
 export interface CollectorOptions extends Omit<IntakeOptions, 'states'> {
   readonly addresses: readonly BridgeAddress[];
@@ -122,6 +124,7 @@ export class Collector {
     }
     let recording = this.#recordings.get(hello.recording);
     if (recording === undefined) {
+      this.#forgetOldest();
       recording = new Collecting(hello, {
         intake: { ...this.#options, states: this.#states },
         notice: this.#options.notice,
@@ -136,6 +139,16 @@ export class Collector {
       this.#options.notice(`${peer}: refused: ${words}`);
       connection.drop(words, { kind: 'refusal', reason: words });
     });
+  }
+
+  /** Many that wait for their senders: the first of them is known from its state when it comes. */
+  #forgetOldest(): void {
+    const waiting = [...this.#recordings].filter(([, recording]) => !recording.isConnected);
+    const [oldest] = waiting;
+    if (oldest === undefined || waiting.length < MAX_WAITING) return;
+    const [id, recording] = oldest;
+    this.#recordings.delete(id);
+    void recording.close();
   }
 
   /** Why this hello is not taken. */

@@ -112,14 +112,16 @@ export interface BadWire {
 
 const DELAY_MS = 100;
 const LOSS = 0.05;
-/** TCP notices a lost segment after about so long, and what is behind it waits. */
-const RETRANSMISSION_MS = 300;
 
 /**
  * A wire of 200 ms there and back, of whose segments every twentieth is lost and comes later; after
  * each `cutAfterBytes` it breaks, wherever in a frame that is. For kernels without netem.
  */
-export async function badWire(toPort: number, cutAfterBytes: number): Promise<BadWire> {
+export async function badWire(
+  toPort: number,
+  cutAfterBytes: number,
+  delayMs = DELAY_MS,
+): Promise<BadWire> {
   let cuts = 0;
   let passed = 0;
   let seed = 1;
@@ -127,13 +129,14 @@ export async function badWire(toPort: number, cutAfterBytes: number): Promise<Ba
     seed = (seed * 1103515245 + 12345) % 2 ** 31;
     return seed / 2 ** 31;
   };
+  // TCP notices a lost segment after a while, and what is behind it waits.
   const pairs = new Set<Socket>();
   const server: Server = createServer((near) => {
     const far = connect(toPort, '127.0.0.1');
     const pass = (from: Socket, to: Socket) => {
       let behind = Promise.resolve();
       from.on('data', (bytes) => {
-        const due = performance.now() + DELAY_MS + (random() < LOSS ? RETRANSMISSION_MS : 0);
+        const due = performance.now() + delayMs + (random() < LOSS ? 3 * delayMs : 0);
         behind = behind.then(async () => {
           await sleep(Math.max(0, due - performance.now()));
           const rest = cutAfterBytes - passed;

@@ -23,6 +23,7 @@ import {
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, sealFrame } from '../../../src/wire/frame.ts';
 import { FrameSplitter } from '../../../src/wire/frame-splitter.ts';
 import { encodeEvent } from '../../../src/wire/messages.ts';
+import { badWire } from '../../support/bridge.ts';
 import { HEADER, captureOf } from '../../support/captures.ts';
 import { SAMPLE_ITEMS } from '../../support/sample-session.ts';
 
@@ -85,11 +86,11 @@ interface Friend {
 
 async function friend(
   name: string,
-  { recording = ID, resumeAt = undefined as number | undefined } = {},
+  { recording = ID, resumeAt = undefined as number | undefined, through = port } = {},
 ): Promise<Friend> {
   const notices: string[] = [];
   const target = {
-    address: `tcp://127.0.0.1:${port}`,
+    address: `tcp://127.0.0.1:${through}`,
     tokenFile: undefined,
     caFile: undefined,
     insecurePlaintext: false,
@@ -224,6 +225,23 @@ describe('a recording', () => {
     await write(second.sink, SAMPLE_ITEMS.slice(8));
     await second.sink.end();
     expect(written('gpu.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
+  });
+
+  test('comes over a wire that breaks every now and then, anywhere', async () => {
+    const wire = await badWire(port, 400_001, 1);
+    open.push(wire);
+    const { sink, sender } = await friend('gpu', { through: wire.port });
+    const items = Array.from({ length: 60 }, (_, index): StreamItem => {
+      const text = String.fromCharCode(97 + (index % 26)).repeat(50_000 + index);
+      return { kind: 'mark', timeNs: index, text };
+    });
+    for (const [index, item] of items.entries()) {
+      await sink.write(item);
+      if (index % 7 === 6) await sink.flush().then(() => sender.sync());
+    }
+    await sink.end();
+    expect(wire.cuts()).toBeGreaterThan(5);
+    expect(written('gpu.mmiocap').equals(await captureOf(items))).toBe(true);
   });
 
   test('of which the collector knows nothing is not begun in the middle', async () => {
