@@ -53,7 +53,7 @@ export class TraceInstance {
       instance.remove();
       throw new MmioError('refused', 'the kernel refuses a trace instance', {
         evidence: messageOf(error),
-        hint: 'look at dmesg; with little memory name a smaller --trace-buffer',
+        hint: 'look at dmesg; its buffers want 1 to 16 MiB of memory for each processor',
         cause: error,
       });
     }
