@@ -43,11 +43,16 @@ function expectComplete(text: string): number {
   return pairs;
 }
 
-/** The capture, the JSON lines and the compressed text say what the text says. */
-async function expectAgreeing(): Promise<void> {
+/**
+ * The capture, the JSON lines and the compressed text say what the text says.
+ * @param cut QEMU was killed within a line, which is told as damage and is all of it.
+ */
+async function expectAgreeing(cut = false): Promise<void> {
   const text = bench.read('x.mmiotrace');
   const converted = await bench.run('convert', 'x.mmiocap', '-o', 'again.mmiotrace');
-  expect(converted).toMatchObject({ status: 0 });
+  expect(converted).toMatchObject({ status: cut ? 3 : 0 });
+  if (cut) expect(converted.stderr).toContain('1 damaged place, stepped over:');
+  expect(converted.stderr.includes('cut off in the middle of the line')).toBe(cut);
   expect(bench.read('again.mmiotrace') === text).toBe(true);
   expect(gunzipSync(readFileSync(bench.path('x.txt.gz'))).toString('latin1') === text).toBe(true);
   await bench.run('convert', 'x.mmiocap', '-o', 'again.ndjson');
@@ -110,7 +115,11 @@ describe('a recorder that is killed', () => {
     await killRecorder(recorder);
     const atDeath = bench.read('x.mmiotrace').length;
     await sleep(500);
-    process.kill(bench.qemu(), 'SIGKILL');
+    const qemu = bench.qemu();
+    // One that stands still is not killed in the middle of a line.
+    process.kill(qemu, 'SIGSTOP');
+    await sleep(50);
+    process.kill(qemu, 'SIGKILL');
     await until('QEMU is gone', () => bench.qemus().length === 0);
     const resumed = await bench.run('resume', bench.session());
     expect(resumed.stderr).toContain('QEMU has ended meanwhile');
@@ -213,7 +222,8 @@ test('a QEMU that is killed leaves a log that is whole to its last line', async 
   expect(recorder.stderr).toContain('QEMU was ended by SIGKILL; the log is whole');
   expect(counted(bench.read('x.mmiotrace')).gaps).toEqual([]);
   toldAtEnd(bench.read('x.mmiotrace'));
-  await expectAgreeing();
+  // The kernel ends a write at a page's end for a process that is to die, now and then in a line.
+  await expectAgreeing(recorder.stderr.includes('lines of the log could not be read'));
   await expectNothingLeft();
 });
 
