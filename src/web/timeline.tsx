@@ -153,7 +153,7 @@ function mount(element: HTMLDivElement): () => void {
             font: '11px system-ui, sans-serif',
             grid: { stroke: grid, width: 1 },
             ticks: { show: false },
-            values: (_, values) => values.map((value) => length(value * 1e9)),
+            values: (_, values) => values.map((value) => (value === 0 ? '' : length(value * 1e9))),
           },
           { show: false },
         ],
@@ -269,6 +269,7 @@ function drawMarks(u: uPlot): void {
   ctx.globalAlpha = 1;
   ctx.font = `${11 * dpr}px system-ui, sans-serif`;
   ctx.textBaseline = 'top';
+  ctx.textAlign = 'left';
   let free = -Infinity;
   for (const { timeNs, text } of state.marks.peek()) {
     const x = Math.round(u.valToPos(timeNs / 1e9, 'x', true));

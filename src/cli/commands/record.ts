@@ -2,7 +2,7 @@ import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, markOption, parseCount, parseSeconds, parseSize } from '../parse.ts';
+import { gather, markOption, parseCount, parsePort, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
 
 const DEFAULT_OUTPUT = 'trace.mmiocap';
@@ -14,6 +14,8 @@ Examples:
       -device vfio-pci,host=0000:01:00.0 disk.img
   Record an emulated device of a VM that runs, by its QEMU id, as text and as a capture:
     mmiobridge record --qmp /run/vm/qmp.sock --device nic0 -o nic.mmiotrace -o nic.mmiocap
+  Look at it in a browser while it is recorded:
+    mmiobridge record --live --device nic0 -o nic.mmiocap -- qemu-system-x86_64 …
   Watch the writes go by:
     mmiobridge record --device nic0 -o - -- qemu-system-x86_64 … | grep '^W'
 
@@ -63,12 +65,19 @@ export function recordCommand(): AnyCommand {
         .choices(['pause', 'drop'])
         .default('pause' as const),
     )
+    .option(
+      '--live [port]',
+      'show the recording in a browser while it runs; needs a .mmiocap output (default: any free port)',
+      parsePort,
+    )
+    .option('--keep-page', 'with --live: leave the page open afterwards, until Ctrl-C')
     .option('--for <seconds>', 'end the recording by itself after this time', parseSeconds)
     .option('--busiest <n>', 'how many registers the summary lists', parseCount, 10)
     .addHelpText('after', HELP);
   command.action(async (argv, options) => {
     const outputs = options.output ?? [DEFAULT_OUTPUT];
     for (const path of outputs) formatOfPath(path, options.to);
+    const page = await pageOf(options.live, outputs, options.keepPage === true);
     const selection = options.device ?? [];
     if (options.qmp !== undefined && argv.length > 0) {
       throw new MmioError('usage', 'either attach with --qmp, or start a QEMU, not both', {
@@ -110,7 +119,14 @@ export function recordCommand(): AnyCommand {
       begun: (id) => `recording ${id} (mark: mmiobridge mark TEXT)`,
       busiest: options.busiest,
       seconds: options.for,
+      page,
     });
   });
   return command as unknown as AnyCommand;
+}
+
+async function pageOf(live: number | true | undefined, outputs: readonly string[], stays: boolean) {
+  if (live === undefined) return undefined;
+  const { capturePathOf } = await import('../live-page.ts');
+  return { path: capturePathOf(outputs), port: live === true ? 0 : live, stays };
 }
