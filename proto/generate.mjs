@@ -70,8 +70,7 @@ if (process.argv.includes('--check')) {
   for (const [name, text] of Object.entries(files)) {
     const committed = await readFile(join(TARGET, name), 'utf8').catch(() => undefined);
     if (committed === text) continue;
-    const state =
-      committed === undefined ? 'is missing' : 'is not what proto/*.proto says';
+    const state = committed === undefined ? 'is missing' : 'is not what proto/*.proto says';
     process.stderr.write(`src/wire/generated/${name} ${state}: run \`node proto/generate.mjs\`\n`);
     process.exitCode = 1;
   }

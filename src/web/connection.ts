@@ -3,7 +3,7 @@ import { effect } from '@preact/signals';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { PayloadDecoder } from '../wire/payload.ts';
-import { LIST, TIMELINE, toShown } from './shown.ts';
+import { LIST, MAP, TIMELINE, toShown } from './shown.ts';
 import * as state from './state.ts';
 
 type Request = mmiobridge.v1.PageMessage.$Properties;
@@ -105,6 +105,7 @@ function onMessage(message: Reply): void {
     if (watching.has(slot)) return;
     const shown = toShown(message.selection);
     if (slot === LIST) state.list.value = shown;
+    else if (slot === MAP) state.map.value = shown;
     else state.timeline.value = shown;
   }
 }
@@ -142,6 +143,7 @@ function onFrames(frames: readonly Uint8Array[]): void {
 function watchAll(): void {
   void watch(LIST, state.filter.peek(), state.span.peek());
   void watch(TIMELINE, state.filter.peek(), state.zoom.peek());
+  void watch(MAP, '', state.span.peek());
 }
 
 async function watch(slot: number, filter: string, span: state.Span | undefined): Promise<void> {
@@ -167,3 +169,4 @@ async function watch(slot: number, filter: string, span: state.Span | undefined)
 
 effect(() => void watch(LIST, state.filter.value, state.span.value));
 effect(() => void watch(TIMELINE, state.filter.value, state.zoom.value));
+effect(() => void watch(MAP, '', state.span.value));

@@ -13,7 +13,7 @@ const BUSIEST = 14;
 const hovered = signal<state.RegisterTraffic | undefined>(undefined);
 
 export function DeviceMap() {
-  const shown = state.list.value;
+  const shown = state.map.value;
   const { tables } = state.tables.value;
   const traffic = shown?.registers ?? [];
   const most = traffic.reduce((a, { reads, writes }) => Math.max(a, reads + writes), 1);
@@ -120,7 +120,7 @@ interface CellProps {
 function Cell({ cell, lineAt, most }: CellProps) {
   const { reads, writes, offset, width } = cell;
   const kind = writes === 0 ? 'reads' : reads === 0 ? 'writes' : 'both';
-  const strength = 0.3 + (0.7 * Math.log1p(reads + writes)) / Math.log1p(most);
+  const strength = 0.45 + (0.55 * Math.log1p(reads + writes)) / Math.log1p(most);
   const chosen = state.sameRegister(state.register.value, cell);
   return (
     <button

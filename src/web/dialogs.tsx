@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
 import { addMark, download, type Format } from './actions.ts';
 import { bytes, count, hex, length, moment } from './format.ts';
@@ -29,8 +29,8 @@ interface BoxProps {
 
 function Box({ title, children }: BoxProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    // What had the focus has it again afterwards: the browser sees to that.
+  // Before the next key is pressed. What had the focus has it again afterwards.
+  useLayoutEffect(() => {
     dialog.current?.showModal();
   }, []);
   return (
@@ -208,7 +208,6 @@ function Coverage() {
 
 function NewMark() {
   const input = useRef<HTMLInputElement>(null);
-  useEffect(() => input.current?.focus(), []);
   return (
     <Box title="Mark this moment">
       <form
@@ -223,6 +222,7 @@ function NewMark() {
         <input
           ref={input}
           id="mark-text"
+          autofocus
           type="text"
           maxLength={200}
           placeholder="what you are about to do"

@@ -1,6 +1,4 @@
 import { render } from 'preact';
-import 'uplot/dist/uPlot.min.css';
-import './style.css';
 import { App } from './app.tsx';
 import { connect } from './connection.ts';
 

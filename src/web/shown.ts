@@ -1,9 +1,10 @@
 import type { mmiobridge } from '../wire/generated/types.ts';
 import type { Histogram, RegisterTraffic, Shown } from './state.ts';
 
-/** Slots: what the list, the map and the register show, and what the timeline does. */
+/** Slots: the list has filter and span, the timeline filter and zoom, the map the span alone. */
 export const LIST = 0;
 export const TIMELINE = 1;
+export const MAP = 2;
 
 type Bytes = Uint8Array | null | undefined;
 

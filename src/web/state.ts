@@ -68,6 +68,7 @@ export const register = signal<Register | undefined>(undefined);
 
 export const list = signal<Shown | undefined>(undefined);
 export const timeline = signal<Shown | undefined>(undefined);
+export const map = signal<Shown | undefined>(undefined);
 /** Grows when the list shows something else. */
 export const listEpoch = signal(0);
 
@@ -121,5 +122,6 @@ export function forget(): void {
   notices.value = [];
   list.value = undefined;
   timeline.value = undefined;
+  map.value = undefined;
   listEpoch.value++;
 }

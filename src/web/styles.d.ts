@@ -1,2 +1,0 @@
-/** Style sheets are put into the page by the build. */
-declare module '*.css' {}
