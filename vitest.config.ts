@@ -28,8 +28,9 @@ export default defineConfig({
           globalSetup: 'test/support/lab-setup.ts',
           sequence: { groupOrder: 1 },
           fileParallelism: false,
-          testTimeout: 240_000,
-          hookTimeout: 240_000,
+          // A guest that crashes in the emulation is given another try.
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
       {

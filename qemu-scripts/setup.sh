@@ -23,6 +23,8 @@ swtpm its TPM
 gcc compiles the program that L2 of the passthrough lab runs
 libc6-dev and links it statically
 kmod finds the modules that the Linux test guest has to load
+iproute2 network namespaces, for the tests of the bridge
+openssl their certificate
 tmux a terminal for the tests of what a person sees on theirs
 zsh a shell whose completion the tests try
 fish another one

@@ -33,7 +33,7 @@ const RULES: ImportRules = {
     sinks: ['base', 'model', 'wire'],
     recording: ABOVE_RECORDING,
     doctor: ['base', 'model', 'qmp', 'host', 'machine'],
-    bridge: ['base', 'model', 'wire', 'recording'],
+    bridge: ['base', 'model', 'wire', 'machine', 'sinks', 'recording'],
     server: ['base', 'model', 'wire', 'sources', 'sinks'],
     web: ['base', 'model', 'wire'],
     lab: ['base', 'model', 'machine', 'recording'],

@@ -14,11 +14,21 @@ export const COMPLETIONS: Readonly<Record<Shell, (program: Command) => string>> 
 type Offer =
   readonly string[] | 'sessions' | 'PCI devices' | 'folders' | 'files' | 'command line' | 'nothing';
 
+const WITH_FILES = [
+  '--output',
+  '--qmp',
+  '--qemu',
+  '--token-file',
+  '--tls-ca',
+  '--tls-cert',
+  '--tls-key',
+];
+
 function offerForOption({ argChoices, long }: Option): Offer {
   if (argChoices !== undefined) return argChoices;
   if (long === '--session') return 'sessions';
-  if (long === '--spool') return 'folders';
-  return ['--output', '--qmp', '--qemu'].includes(long ?? '') ? 'files' : 'nothing';
+  if (long === '--spool' || long === '--state') return 'folders';
+  return WITH_FILES.includes(long ?? '') ? 'files' : 'nothing';
 }
 
 function offerForArgument(argument: Argument | undefined): Offer {

@@ -1,12 +1,28 @@
 import { MmioError } from '../base/errors.ts';
-import { listSessions, runDir, type ListedSession } from '../recording/session-dir.ts';
+import { listCollected } from '../bridge/collected-dir.ts';
+import { listSessions, runDir } from '../recording/session-dir.ts';
 
-/** The running recording that is meant: the named one, or the only one. Throws MmioError. */
-export async function pickSession(name: string | undefined): Promise<ListedSession> {
-  const running = (await listSessions()).filter(({ alive }) => alive);
-  const [only] = name === undefined ? running : running.filter(({ info }) => info.id === name);
+export interface PickedSession {
+  readonly id: string;
+  readonly controlSocket: string;
+}
+
+/**
+ * The running recording that is meant: the named one, or the only one. Those that a collector here
+ * takes from elsewhere count, too. Throws MmioError.
+ */
+export async function pickSession(name: string | undefined): Promise<PickedSession> {
+  const here = (await listSessions())
+    .filter(({ alive }) => alive)
+    .map(({ dir }) => ({ id: dir.id, controlSocket: dir.controlSocket }));
+  const collected = (await listCollected()).filter(
+    // One that is made here as well is there already.
+    ({ id, session }) => name === id || !here.some((it) => it.id === session),
+  );
+  const running = [...here, ...collected];
+  const [only] = name === undefined ? running : running.filter(({ id }) => id === name);
   if (only !== undefined && (name !== undefined || running.length === 1)) return only;
-  const list = running.map(({ info }) => info.id).join(', ');
+  const list = running.map(({ id }) => id).join(', ');
   if (name === undefined && running.length > 1) {
     throw new MmioError('usage', 'which recording?', {
       evidence: `running: ${list}`,

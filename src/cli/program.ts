@@ -4,6 +4,7 @@ import { bindCommand } from './commands/bind.ts';
 import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
 import { doctorCommand } from './commands/doctor.ts';
+import { listenCommand } from './commands/listen.ts';
 import { markCommand } from './commands/mark.ts';
 import { recordCommand } from './commands/record.ts';
 import { resumeCommand } from './commands/resume.ts';
@@ -30,6 +31,7 @@ export function buildProgram(): Command {
     viewCommand(),
     markCommand(),
     statusCommand(),
+    listenCommand(),
     doctorCommand(),
     bindCommand(),
     unbindCommand(),

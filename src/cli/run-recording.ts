@@ -8,7 +8,7 @@ import type { Started } from '../recording/assemble.ts';
 import { Interrupts } from './interrupts.ts';
 import type { LivePage } from './live-page.ts';
 import { EXIT, say, sayError } from './print.ts';
-import { formatSummary } from './summary.ts';
+import { formatMissing, formatSummary } from './summary.ts';
 import { Terminal } from './terminal.ts';
 
 export interface RunOptions {
@@ -120,10 +120,15 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
   for (const path of started.info.outputs) {
     if (path !== '-') say(`written   ${path}`);
   }
-  if (!end.complete) say('mmiobridge: the recording is INCOMPLETE: see loss and coverage above');
+  const { remote } = started.info;
+  if (remote !== undefined) say(`sent to   ${remote.address}`);
+  if (!end.complete) say(`mmiobridge: the recording is INCOMPLETE: ${formatMissing(end)}`);
 }
 
-/** Twice means now. What is in the outputs stays; a QEMU of ours, and what it left, goes with us. */
+/**
+ * Twice means now. What is in the outputs stays; a QEMU of ours, and what it left, goes with us, but
+ * for what a collector is still to get.
+ */
 function killNow({ child, info, dir }: Started): void {
   if (!info.launched) {
     say(`stopped at once: mmiobridge resume ${info.id} goes on`);
@@ -132,6 +137,12 @@ function killNow({ child, info, dir }: Started): void {
   const { qemu } = info;
   child?.killNow();
   if (qemu !== undefined && isAlive(qemu.pid, qemu.startTime)) process.kill(qemu.pid, 'SIGKILL');
+  if (info.remote !== undefined) {
+    say(
+      `killed: what the collector does not have yet is kept: mmiobridge resume ${info.id} sends it`,
+    );
+    return;
+  }
   for (const path of [info.spoolDir, dir.path]) rmSync(path, { recursive: true, force: true });
   say('killed: the outputs end where they were');
 }

@@ -1,5 +1,5 @@
 /** What a recording was, as a person wants to see it. */
-import type { CoverageStatement } from '../model/coverage.ts';
+import type { CoverageState, CoverageStatement } from '../model/coverage.ts';
 import { ROM_SLOT, guestAddress, type Device } from '../model/device.ts';
 import type { Counters } from '../model/events.ts';
 import type { Statistics } from '../recording/statistics.ts';
@@ -18,25 +18,49 @@ export function formatSummary(facts: SummaryFacts): string[] {
   const total = counters.reads + counters.writes;
   const lines: string[] = [];
   const devices = statistics.tables.devices.filter(Boolean);
-  for (const device of devices) lines.push(...describe(device, statistics));
+  for (const device of devices) lines.push(...describe(device, facts));
   const rate = facts.seconds > 0 ? `, ${count(total / facts.seconds)} a second` : '';
   lines.push(
     `accesses  ${count(total)} (${count(counters.reads)} reads, ${count(counters.writes)} writes) in ${duration(facts.seconds)}${rate}`,
   );
   const extra = [
-    [statistics.interrupts, 'interrupts'],
-    [statistics.resets, 'resets'],
-    [statistics.marks, 'marks'],
+    [statistics.interrupts, 'interrupt'],
+    [statistics.resets, 'reset'],
+    [statistics.marks, 'mark'],
   ] as const;
-  const also = extra.filter(([n]) => n > 0).map(([n, what]) => `${count(n)} ${what}`);
+  const also = extra
+    .filter(([n]) => n > 0)
+    .map(([n, what]) => `${count(n)} ${what}${n === 1 ? '' : 's'}`);
   if (also.length > 0) lines.push(`events    ${also.join(', ')}`);
   lines.push(...formatBusiest(facts), ...formatLoss(counters), ...formatCoverage(facts.coverage));
   return lines;
 }
 
-function describe(device: Device, { tables, regionReads, regionWrites }: Statistics): string[] {
+/** On one line, what keeps a recording from being complete. */
+export function formatMissing({
+  counters,
+  coverage,
+}: Pick<SummaryFacts, 'counters' | 'coverage'>): string {
+  const regionsThat = (state: CoverageState) => {
+    const ranges = coverage.ranges.filter((range) => range.state === state);
+    return [...new Set(ranges.map(({ device, region }) => `${device} ${region}`))].join(', ');
+  };
+  const bypassed = regionsThat('bypassed');
+  const emulated = regionsThat('emulated');
+  return [
+    ...(bypassed === '' ? [] : [`accesses to ${bypassed} bypass QEMU`]),
+    ...(emulated === '' ? [] : [`parts of ${emulated} are answered by QEMU`]),
+    ...(counters.lossEvents === 0 ? [] : [`loss in ${count(counters.lossEvents)} places`]),
+    ...(counters.damagedLines === 0 ? [] : [`${count(counters.damagedLines)} damaged lines`]),
+  ].join('; ');
+}
+
+function describe(device: Device, { statistics, coverage }: SummaryFacts): string[] {
+  const { tables, regionReads, regionWrites } = statistics;
   const ids = [device.vendorId, device.deviceId].map((id) => id.toString(16).padStart(4, '0'));
-  const host = device.hostAddress === '' ? '' : `, on the host ${device.hostAddress}`;
+  const host = ['', device.name].includes(device.hostAddress)
+    ? ''
+    : `, on the host ${device.hostAddress}`;
   const type = device.type === '' ? '' : `${device.type}, `;
   const trafficOf = (region: number) =>
     `${count(regionReads[region] ?? 0)} reads, ${count(regionWrites[region] ?? 0)} writes`;
@@ -49,7 +73,12 @@ function describe(device: Device, { tables, regionReads, regionWrites }: Statist
     const space = (bar.flags & 1) === 1 ? 'I/O ports' : 'memory';
     const where = bar.start === 0 ? 'address not known' : `at ${hex(bar.start)}`;
     const name = slot === ROM_SLOT ? 'ROM' : `BAR${slot}`;
-    const traffic = region === undefined ? 'no access' : trafficOf(region.id);
+    const bypassed = coverage.ranges.some(
+      (range) =>
+        range.device === device.name && range.region === name && range.state === 'bypassed',
+    );
+    const unseen = bypassed ? 'its accesses bypass QEMU' : 'no access';
+    const traffic = region === undefined ? unseen : trafficOf(region.id);
     lines.push(`  ${name.padEnd(7)} ${space} ${where}, ${bytes(bar.sizeBytes)}: ${traffic}`);
   }
   const config = tables.regions.find((it) => it?.device === device.id && it.kind === 'config');
@@ -63,9 +92,16 @@ function formatBusiest({ statistics, busiest }: SummaryFacts): string[] {
   const rows = statistics.busiest(busiest).map(({ region, offset, reads, writes }) => {
     const found = tables.regions[region];
     const name = found === undefined ? '?' : `${tables.deviceName(found.device)} ${found.name}`;
-    return `  ${`${name}+${hex(offset)}`.padEnd(22)} ${count(reads).padStart(12)} reads ${count(writes).padStart(12)} writes`;
+    return { register: `${name}+${hex(offset)}`, reads, writes };
   });
-  return [`busiest   of ${count(statistics.registerCount)} registers`, ...rows];
+  const width = Math.max(22, ...rows.map(({ register }) => register.length));
+  return [
+    `busiest   of ${count(statistics.registerCount)} registers`,
+    ...rows.map(
+      ({ register, reads, writes }) =>
+        `  ${register.padEnd(width)} ${count(reads).padStart(12)} reads ${count(writes).padStart(12)} writes`,
+    ),
+  ];
 }
 
 function formatLoss(counters: Counters): string[] {

@@ -26,7 +26,7 @@ async function checkDevice(
   device: VmDevice,
   ranges: readonly FlatRange[],
 ): Promise<readonly CheckResult[]> {
-  const bars = deviceCoverage(device, ranges, true);
+  const bars = deviceCoverage(device, ranges, 'tables');
   if (!isPassedThrough(device)) return checkBars(device, bars, undefined);
   const options = await readVfioProperties(qmp, device.qomPath);
   return [

@@ -46,7 +46,7 @@ function checkBackend(name: string, { tracesToLog }: QemuAbilities): CheckResult
   if (tracesToLog) return log.ok('log');
   return log.warning(
     `${name} was built without the backend log, as Fedora and RHEL do: it prints no trace events`,
-    "record from the kernel's KVM tracepoints, which need no QEMU of any kind",
+    'mmiobridge record --source kvm, which takes the accesses from the kernel',
     'or use a QEMU built with --enable-trace-backends=log',
   );
 }

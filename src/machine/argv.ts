@@ -66,8 +66,8 @@ export function planLaunch(argv: readonly string[], needs: LaunchNeeds): LaunchP
   const properties = needs.interrupts ? VFIO_PROPERTIES : [NO_MMAP, ...SHORT_CUTS];
   const changes = [
     ...vfioChanges(options, properties),
-    qmpChange(argv, needs.qmpSocket),
     ...defaultMonitorChange(options),
+    qmpChange(needs.qmpSocket),
     {
       added: ['-D', needs.logFile],
       why: "QEMU's log is what is recorded; of several -D the last one counts",
@@ -116,24 +116,15 @@ function refuseBadPaths(needs: LaunchNeeds): void {
   }
 }
 
-function qmpChange(argv: readonly string[], socket: string): ArgvChange {
-  let id = 'mmiobridge-qmp';
-  for (let number = 2; argv.some((word) => word.includes(id)); number++) {
-    id = `mmiobridge-qmp-${number}`;
-  }
+function qmpChange(socket: string): ArgvChange {
   return {
-    added: [
-      '-chardev',
-      `socket,id=${id},path=${escapeCommas(socket)},server=on,wait=off`,
-      '-mon',
-      `chardev=${id},mode=control`,
-    ],
+    added: ['-qmp', `unix:${escapeCommas(socket)},server=on,wait=off`],
     why: "a QMP monitor of our own: devices, BARs, and the log's next segment",
   };
 }
 
 /**
- * Any -mon takes away the monitor that QEMU gives by default, and with -nographic Ctrl-A too. So
+ * Any -qmp takes away the monitor that QEMU gives by default, and with -nographic Ctrl-A too. So
  * we ask for what the user would have had (`qemu_create_default_devices`, softmmu/vl.c).
  */
 function defaultMonitorChange(options: readonly ScannedOption[]): ArgvChange[] {
@@ -143,7 +134,7 @@ function defaultMonitorChange(options: readonly ScannedOption[]): ArgvChange[] {
       valuesOf(options, name).some((value) => value.startsWith('mon:')),
     );
   if (hasMonitor) return [];
-  const why = 'without it our -mon would take away the monitor that QEMU gives by default';
+  const why = 'without it our -qmp would take away the monitor that QEMU gives by default';
   if (hasOption(options, 'nographic')) {
     const hasSerial =
       hasOption(options, 'serial') ||

@@ -10,19 +10,23 @@ const STATES: Readonly<Record<string, CoverageState>> = {
   romd: 'bypassed',
 };
 
+export type SeenOfQemu = 'none' | 'tables' | 'all';
+
 /**
  * `coverageOf` for each BAR of a device, named `BAR0` and so on; the ROM is left out.
  *
- * @param withTables whether memory_region_ops_* is traced
+ * @param seen what is seen of QEMU's own parts of passed-through devices: none of them, the MSI-X
+ *   table, or all that leaves the guest
  */
 export function deviceCoverage(
   device: Device,
   ranges: readonly FlatRange[],
-  withTables: boolean,
+  seen: SeenOfQemu,
 ): readonly CoverageRange[] {
-  const stateOf = isPassedThrough(device)
-    ? (range: FlatRange) => passedThroughState(range, withTables)
-    : plainState;
+  const stateOf =
+    isPassedThrough(device) && seen !== 'all'
+      ? (range: FlatRange) => passedThroughState(range, seen)
+      : plainState;
   return device.bars
     .slice(0, ROM_SLOT)
     .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges, stateOf));
@@ -38,10 +42,10 @@ function plainState({ kind }: FlatRange): CoverageState {
 }
 
 /** vfio_region_* shows the BARs; what QEMU has laid over them (MSI-X, quirks) it answers itself. */
-function passedThroughState(range: FlatRange, withTables: boolean): CoverageState {
+function passedThroughState(range: FlatRange, seen: SeenOfQemu): CoverageState {
   const state = plainState(range);
   if (state !== 'trapped' || / BAR \d\b/.test(range.name)) return state;
-  return withTables && isMsixTable(range.name) ? 'trapped' : 'emulated';
+  return seen === 'tables' && isMsixTable(range.name) ? 'trapped' : 'emulated';
 }
 
 /**

@@ -78,3 +78,18 @@ function read(path: string): string {
     return '';
   }
 }
+
+/** A process that may be gone, and whose number may have been given to another since. */
+export interface ProcessRef {
+  readonly pid: number;
+  readonly startTime: number;
+}
+
+/** Ourselves, as others may look for us. */
+export function ourselves(): ProcessRef {
+  return processRef(process.pid);
+}
+
+export function processRef(pid: number): ProcessRef {
+  return { pid, startTime: startTimeOf(pid) ?? 0 };
+}

@@ -28,13 +28,17 @@ export async function findQomFunctions(qmp: QmpClient): Promise<readonly QomFunc
   const listed = await Promise.all(
     CONTAINERS.map(async (container) => {
       const entries = await list(qmp, container);
-      return entries
-        .filter(({ type }) => type.startsWith('child<') && !/memory-region|<irq>/.test(type))
-        .map(({ name, type }) => ask(qmp, `${container}/${name}`, inner(type)));
+      const devices = entries.filter(
+        ({ type }) => type.startsWith('child<') && !/memory-region|<irq>/.test(type),
+      );
+      // Awaited here: QEMU may end at any moment, and no failure may be without someone it reaches.
+      return Promise.all(
+        devices.map(({ name, type }) => ask(qmp, `${container}/${name}`, inner(type))),
+      );
     }),
   );
   const found = new Map<string, QomFunction>();
-  for (const one of await Promise.all(listed.flat())) if (one) found.set(one.path, one);
+  for (const one of listed.flat()) if (one) found.set(one.path, one);
 
   const buses = new Set([...found.values()].map(({ busPath }) => busPath));
   const children = [...buses].map(async (bus) => {

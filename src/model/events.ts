@@ -7,7 +7,7 @@ export interface SessionHeader {
   /** `mmiobridge 0.1.0` */
   readonly tool: string;
   /** Where the accesses come from. */
-  readonly source: 'qemu-log' | 'mmiotrace';
+  readonly source: 'qemu-log' | 'mmiotrace' | 'kvm';
   /** Wall clock at session time 0: seconds since 1970, and nanoseconds within that second. */
   readonly startSec: number;
   readonly startNs: number;

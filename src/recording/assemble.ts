@@ -2,33 +2,49 @@
 import { resolve as resolvePath } from 'node:path';
 import type { UserLog } from '../machine/argv-user.ts';
 import { LogAppender } from '../machine/log-append.ts';
+import { ourselves } from '../machine/proc.ts';
 import type { QemuProcess } from '../machine/process.ts';
 import type { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
+import { KvmDecoder } from '../sources/kvm-tracepoints/decoder.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import { Journal } from './journal.ts';
-import { LiveRecording, type Notice } from './live.ts';
+import { kvmDecoder, kvmSource, openKvmTrace, traceInfo, type KvmSource } from './kvm/source.ts';
+import type { SpoolDecoder } from './recorder.ts';
+import type { KvmTrace } from './kvm/trace.ts';
+import { LiveRecording } from './live.ts';
+import type { Notice } from './notice.ts';
 import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
+import { PcTap } from './kvm/pc-tap.ts';
+import type { OpenRemote, RemoteOutput, RemoteTarget } from './remote.ts';
 import type { SessionDir } from './session-dir.ts';
-import { ourselves, type Checkpoint, type SessionInfo } from './session-dir.ts';
+import type { Checkpoint, SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
 import type { Spool } from './spool.ts';
-import { tellsOfTables } from './trace-events.ts';
+import { seenOfQemu } from './trace-events.ts';
 import { Statistics } from './statistics.ts';
 import { UserLogWriter } from './user-log.ts';
 import { detach, passingOn, passOn } from './detach.ts';
 
+/** Who tells of the accesses: QEMU's log, or KVM's tracepoints alone. */
+export type RecordSource = 'log' | 'kvm';
+
 export interface RecordOptions {
   readonly outputs: readonly string[];
+  readonly remote?: RemoteTarget | undefined;
+  readonly openRemote?: OpenRemote | undefined;
   readonly format?: OutputFormat | undefined;
   readonly marks?: readonly Marked[] | undefined;
   readonly selection: readonly string[];
   readonly overflow: 'pause' | 'drop';
   /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
   readonly spoolLimitBytes?: number | undefined;
+  /** Program counters from KVM's tracepoints. */
+  readonly pc: boolean;
+  readonly source: RecordSource;
   /** Where QEMU may write; undefined: the session's own folder. */
   readonly spoolDir?: string | undefined;
   /** Of a QEMU that is started: interrupts of passed-through devices, too. */
@@ -37,6 +53,9 @@ export interface RecordOptions {
   /** What QEMU would have written to its standard error, had its log been its own. */
   readonly onUserLog: (bytes: Uint8Array) => void;
 }
+
+/** What is told anew when a recording is gone on with. */
+export type GoingOnOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote'>;
 
 /** A recording that has begun. */
 export interface Started {
@@ -61,6 +80,8 @@ interface Beginning {
   /** What was logged before the recording began: only what of it is the user's counts. */
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
+  /** One that had to begin before QEMU's log. */
+  readonly trace?: KvmTrace | undefined;
   readonly info: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore'>;
 }
 
@@ -75,12 +96,15 @@ export async function begin(beginning: Beginning): Promise<Started> {
     header,
     selection: options.selection,
     outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
+    remote: options.remote,
     format: options.format,
     marks: options.marks,
     overflow: options.overflow,
     spoolLimitBytes:
       options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
     userLog,
+    pc: options.pc,
+    source: options.source,
   };
   return assemble({ ...beginning, info, vm: beginning.vm, checkpoint: undefined });
 }
@@ -90,22 +114,38 @@ interface Assembly {
   readonly spool: Spool;
   readonly vm: Vm | undefined;
   readonly info: SessionInfo;
-  readonly options: Pick<RecordOptions, 'notice' | 'onUserLog'>;
+  readonly options: GoingOnOptions;
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
+  readonly trace?: KvmTrace | undefined;
   readonly checkpoint: Checkpoint | undefined;
 }
 
 /** Puts the parts of a recording together, new or gone on with. */
 export async function assemble(assembly: Assembly): Promise<Started> {
-  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const trace = assembly.trace ?? (await openKvmTrace(assembly.vm, assembly.info));
+  try {
+    const info = { ...assembly.info, kvm: traceInfo(trace, assembly.info) };
+    return await assembleWith({ ...assembly, info }, trace);
+  } catch (error) {
+    trace?.close();
+    throw error;
+  }
+}
+
+async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Promise<Started> {
+  const { spool, vm, info, options, checkpoint } = assembly;
   const { header } = info;
   const userLog = await openUserLog(info, options, checkpoint);
   if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
-  const decoder = new QemuLogDecoder({
-    start: { sec: header.startSec, ns: header.startNs },
-    ...passingOn(info, userLog),
-  });
+  const isRecorded = (address: number) => session.devices.windowAt(address) !== undefined;
+  const decoder =
+    info.source === 'kvm'
+      ? kvmDecoder(info, checkpoint, isRecorded)
+      : new QemuLogDecoder({
+          start: { sec: header.startSec, ns: header.startNs },
+          ...passingOn(info, userLog),
+        });
   const session = new Session(info.selection, decoder.targets, checkpoint?.session);
   const statistics = new Statistics(checkpoint);
   if (vm !== undefined) {
@@ -120,10 +160,61 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
   for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
 
+  const kvm =
+    decoder instanceof KvmDecoder
+      ? kvmSource({ ...assembly, trace, session, decoder, notice: options.notice })
+      : undefined;
+  const pc =
+    trace &&
+    info.source === 'log' &&
+    new PcTap({
+      trace,
+      vcpuOfThread: session.vcpuOfThread,
+      aligned: info.launched && checkpoint === undefined,
+      start: header,
+      isRecorded,
+      counts: checkpoint?.pc,
+    });
+
+  const remote = await openRemote(info, options, session, checkpoint);
+  try {
+    return await openAndStart(assembly, {
+      remote,
+      userLog,
+      decoder,
+      session,
+      statistics,
+      notes,
+      pc: pc || undefined,
+      kvm,
+    });
+  } catch (error) {
+    remote?.drop();
+    throw error;
+  }
+}
+
+interface OpenParts {
+  readonly remote: RemoteOutput | undefined;
+  readonly userLog: UserLogWriter | undefined;
+  readonly decoder: SpoolDecoder;
+  readonly session: Session;
+  readonly statistics: Statistics;
+  readonly notes: readonly string[];
+  readonly pc: PcTap | undefined;
+  readonly kvm: KvmSource | undefined;
+}
+
+/** Opens the outputs, and begins. */
+async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Started> {
+  const { dir, spool, vm, info, options, checkpoint } = assembly;
+  const { remote, userLog, decoder, session, statistics, notes, pc, kvm } = parts;
+  const { header } = info;
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
     format: info.format,
     marks: info.marks,
+    remote,
     onStall: (reason) => live?.onStall(reason),
     ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
   });
@@ -135,7 +226,11 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     info,
     notice: options.notice,
     pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
-    detach: () => detach(vm, info, options.notice, userLog),
+    detach: () => {
+      pc?.logEnds();
+      return detach(vm, info, options.notice, userLog);
+    },
+    remote,
     parts: {
       dir,
       header,
@@ -147,6 +242,8 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       statistics,
       vm,
       userLog,
+      pc,
+      kvm,
       coverage: checkpoint?.coverage ?? [],
       notes: checkpoint?.notes ?? notes,
       refreshDevices: async () => {
@@ -156,13 +253,25 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         if (vm === undefined) return [];
         // Firmware has given it its interrupt line by now.
         await learnIfThere(vm, session);
-        const withTables = tellsOfTables(info.traceEvents);
-        return lookAtMemory(await vm.connected(), session.devices, withTables);
+        const seen = info.source === 'kvm' ? 'all' : seenOfQemu(info.traceEvents);
+        return lookAtMemory(await vm.connected(), session.devices, seen);
       },
     },
   });
   await live.start();
   return { live, statistics, info, dir, child: assembly.child, session };
+}
+
+async function openRemote(
+  { remote, id, outputs }: SessionInfo,
+  { openRemote: open, notice }: GoingOnOptions,
+  session: Session,
+  checkpoint: Checkpoint | undefined,
+): Promise<RemoteOutput | undefined> {
+  if (remote === undefined || open === undefined) return undefined;
+  const devices = session.devices.selected.map(({ device }) => device.name);
+  const resumeAt = checkpoint?.outputBytes[outputs.length];
+  return open(remote, { id, devices, resumeAt, notice });
 }
 
 /**
@@ -171,7 +280,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
  */
 async function openUserLog(
   info: SessionInfo,
-  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
+  options: GoingOnOptions,
   checkpoint: Checkpoint | undefined,
 ): Promise<UserLogWriter | undefined> {
   const { userLog } = info;

@@ -1,25 +1,30 @@
 /** Records a QEMU that runs already. */
+import { MmioError } from '../base/errors.ts';
+import { findTraceDir } from '../host/tracefs/trace-dir.ts';
 import { stampsMessages, type UserLog } from '../machine/argv-user.ts';
 import { appendablePath } from '../machine/log-append.ts';
 import { redirectLog, restoreLog } from '../machine/log-control.ts';
 import { logTargetOf, type LogTarget } from '../machine/log-target.ts';
-import { cmdlineOf, processOfThread } from '../machine/proc.ts';
+import { cmdlineOf, processOfThread, processRef } from '../machine/proc.ts';
 import { readTraceState, restoreTraceState, setTraceEvents } from '../machine/trace-control.ts';
 import { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { learnDevices, readVcpus, requireSelected } from './look.ts';
-import { SessionDir, processRef } from './session-dir.ts';
+import { SessionDir } from './session-dir.ts';
 import { Session } from './session.ts';
 import { Spool } from './spool.ts';
 import { eventsForDevices } from './trace-events.ts';
 import { type RecordOptions, type Started, begin } from './assemble.ts';
 import { whenClosed } from './detach.ts';
 import { wallClock, headerBase } from './header.ts';
+import { KvmTrace } from './kvm/trace.ts';
 import { createSpool, requireFolder, removeAll } from './places.ts';
 
 /** Attaches to a QEMU that runs, by its QMP socket. Throws MmioError; QEMU is then as it was. */
 export async function recordAttach(address: string, options: RecordOptions): Promise<Started> {
+  if (options.source === 'kvm') return recordAttachKvm(address, options);
+  if (options.pc) findTraceDir();
   for (const path of options.outputs) await requireFolder(path);
   const qmp = await QmpClient.connect(address);
   let dir: SessionDir | undefined;
@@ -48,10 +53,13 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
       log,
     };
     const header: SessionHeader = {
-      ...headerBase(wallClock(), qmp),
+      ...headerBase(wallClock(), qmp, 'log'),
       clock: stampsMessages(argv) ? 'qemu' : 'poll',
       argv,
     };
+    // Before the log: of what KVM has not seen nobody knows the program counter.
+    const trace = options.pc ? await KvmTrace.begin(qmp, [...vcpus.keys()]) : undefined;
+    undo.push(async () => trace?.close());
     const prelude = spool.currentPath;
     await redirectLog(qmp, prelude);
     undo.push(() => restoreLog(qmp, restore.log));
@@ -75,11 +83,56 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
       options,
       userLog,
       prelude,
+      trace,
       child: undefined,
       info: { qemu, launched: false, qmpAddress: address, traceEvents, restore },
     });
   } catch (error) {
     for (const step of undo) await step().catch(() => undefined);
+    await qmp.close();
+    await removeAll(dir, spool);
+    throw error;
+  }
+}
+
+/** Attaches without a word to QEMU's log: KVM tells of the accesses. */
+async function recordAttachKvm(address: string, options: RecordOptions): Promise<Started> {
+  findTraceDir();
+  for (const path of options.outputs) await requireFolder(path);
+  const qmp = await QmpClient.connect(address);
+  let dir: SessionDir | undefined;
+  let spool: Spool | undefined;
+  try {
+    const [thread = 0] = (await readVcpus(qmp)).keys();
+    const owner = processOfThread(thread);
+    if (owner === undefined) {
+      throw new MmioError('refused', 'the vCPUs of this QEMU are not threads of this host', {
+        evidence: `query-cpus-fast: thread ${thread}, which is not in /proc`,
+        hint: 'record on the host and in the PID namespace that QEMU runs in',
+      });
+    }
+    const qemu = processRef(owner.pid);
+    dir = await SessionDir.create();
+    spool = await createSpool(dir, options, undefined);
+    const onProblem = options.notice;
+    const vm = new Vm(qmp, { address, process: qemu, traceEvents: [], onProblem });
+    return await begin({
+      dir,
+      spool,
+      vm,
+      header: { ...headerBase(wallClock(), qmp, 'kvm'), argv: cmdlineOf(owner.pid) },
+      options,
+      userLog: undefined,
+      child: undefined,
+      info: {
+        qemu,
+        launched: false,
+        qmpAddress: address,
+        traceEvents: [],
+        restore: undefined,
+      },
+    });
+  } catch (error) {
     await qmp.close();
     await removeAll(dir, spool);
     throw error;

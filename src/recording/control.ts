@@ -60,7 +60,8 @@ function reply(message: ControlReply): string {
   return `${JSON.stringify(message)}\n`;
 }
 
-function parseRequest(line: string): ControlRequest | undefined {
+/** undefined for what is no request that is known. */
+export function parseRequest(line: string): ControlRequest | undefined {
   let value: unknown;
   try {
     value = JSON.parse(line);

@@ -8,7 +8,7 @@ import { openFilesOf } from '../machine/proc.ts';
 import { restoreTraceState } from '../machine/trace-control.ts';
 import type { Vm } from '../machine/vm.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
-import type { Notice } from './live.ts';
+import type { Notice } from './notice.ts';
 import type { SessionInfo } from './session-dir.ts';
 import type { UserLogWriter } from './user-log.ts';
 

@@ -123,6 +123,18 @@ export class Devices {
     }
   }
 
+  /** As `learn`, where no log tells of BARs that move: each is where QMP says it is now. */
+  follow(functions: readonly PciFunction[]): void {
+    this.learn(functions);
+    for (const found of functions) {
+      const state = this.#find(found);
+      if (state === undefined) continue;
+      for (const [slot, bar] of found.bars.entries()) {
+        if (bar.start !== 0) this.#place(state, slot, bar);
+      }
+    }
+  }
+
   #find(found: PciFunction): DeviceState | undefined {
     return (
       this.states.find((s) => found.qomPath !== '' && s.qomPath === found.qomPath) ??

@@ -17,10 +17,21 @@ const RESERVE_MIN = 1 / 8;
 const RESERVE_MAX = 1 / 2;
 const MIN_RESERVE_BYTES = 16 * 1024 * 1024;
 
+/** Who writes into the spool: QEMU its log, or we KVM's records. */
+export interface SpoolWriter {
+  /** Goes on in another segment. */
+  logInto(path: string): Promise<void>;
+  trace(on: boolean): Promise<void>;
+  /** Whether a segment may still grow; undefined where nobody can say. */
+  holdsOpen(path: string): boolean | undefined;
+}
+
 export interface GuardOptions {
   readonly spool: Spool;
   readonly journal: Journal;
   readonly vm: Vm;
+  /** Who writes into the spool. */
+  readonly writer: SpoolWriter;
   readonly overflow: 'pause' | 'drop';
   readonly limitBytes: number;
   /** A file that is there while the guest stands still because of us. */
@@ -68,13 +79,13 @@ export class SpoolGuard {
 
   /** The recorder before us was killed while it dropped: end it, and say so. */
   async #afterDroppingRecorder(): Promise<void> {
-    const { droppingFlag, spool, journal, vm, nowNs } = this.#options;
+    const { droppingFlag, spool, journal, writer, nowNs } = this.#options;
     const dropping = await access(droppingFlag).then(
       () => true,
       () => false,
     );
     if (!dropping) return;
-    await vm.trace(true);
+    await writer.trace(true);
     const text = 'trace events on again';
     journal.add({ at: await spool.end(), event: { kind: 'mark', timeNs: nowNs(), text } });
     await rm(droppingFlag, { force: true });
@@ -122,16 +133,17 @@ export class SpoolGuard {
   }
 
   async #rotate(): Promise<void> {
-    const { spool, vm } = this.#options;
+    const { spool, writer } = this.#options;
     if (!spool.adoptNext()) {
-      await vm.logInto(spool.nextPath);
+      await writer.logInto(spool.nextPath);
       spool.advanceWriter();
     }
     this.#rotationProblem = undefined;
   }
 
   async #hold(usedBytes: number): Promise<void> {
-    const { vm, overflow, pausedFlag, droppingFlag, journal, spool, onProblem } = this.#options;
+    const { vm, writer, overflow, pausedFlag, droppingFlag, journal, spool, onProblem } =
+      this.#options;
     const mib = Math.round(usedBytes / 2 ** 20);
     if (overflow === 'pause') {
       // Also where it was paused before, and somebody has let it go.
@@ -151,12 +163,13 @@ export class SpoolGuard {
     journal.add({ at, event: { kind: 'loss', timeNs, count: -1, durationNs: 0, reason } });
     this.#droppingSinceNs = timeNs;
     await writeFile(droppingFlag, '');
-    await vm.trace(false);
+    await writer.trace(false);
     onProblem(`the spool holds ${mib} MiB: accesses are dropped until the outputs have caught up`);
   }
 
   async #letGo(): Promise<void> {
-    const { vm, pausedFlag, droppingFlag, journal, spool, onProblem, nowNs } = this.#options;
+    const { vm, writer, pausedFlag, droppingFlag, journal, spool, onProblem, nowNs } =
+      this.#options;
     if (this.#paused) {
       await vm.resume();
       await rm(pausedFlag, { force: true });
@@ -165,7 +178,7 @@ export class SpoolGuard {
       return;
     }
     if (!this.dropping) return;
-    await vm.trace(true);
+    await writer.trace(true);
     const timeNs = nowNs();
     const seconds = ((timeNs - (this.#droppingSinceNs ?? timeNs)) / 1e9).toFixed(6);
     const text = `trace events on again after ${seconds} s`;

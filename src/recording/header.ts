@@ -11,11 +11,13 @@ export function wallClock(): { readonly startSec: number; readonly startNs: numb
 export function headerBase(
   start: { readonly startSec: number; readonly startNs: number },
   qmp: QmpClient,
+  source: 'log' | 'kvm',
 ) {
   return {
     ...start,
     tool: TOOL,
-    source: 'qemu-log' as const,
+    source: source === 'kvm' ? ('kvm' as const) : ('qemu-log' as const),
+    clock: source === 'kvm' ? ('kernel' as const) : ('qemu' as const),
     textBaseSec: 0,
     qemuVersion: qmp.version,
   };

@@ -3,14 +3,16 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MmioError } from '../base/errors.ts';
+import { findTraceDir } from '../host/tracefs/trace-dir.ts';
 import { planLaunch, type LaunchPlan } from '../machine/argv.ts';
 import type { UserLog } from '../machine/argv-user.ts';
+import { processRef } from '../machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../machine/process.ts';
 import { setTraceEvents } from '../machine/trace-control.ts';
 import { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
 import { QmpClient } from '../qmp/client.ts';
-import { SessionDir, processRef } from './session-dir.ts';
+import { SessionDir } from './session-dir.ts';
 import type { Spool } from './spool.ts';
 import { learnDevices } from './look.ts';
 import { Session } from './session.ts';
@@ -31,7 +33,7 @@ const GREETING_LIMIT_MS = 300_000;
 /** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
 export function planRecording(
   argv: readonly string[],
-  options: Pick<RecordOptions, 'selection' | 'spoolDir' | 'interrupts'>,
+  options: Pick<RecordOptions, 'selection' | 'spoolDir' | 'interrupts' | 'source'>,
   dir = new SessionDir('SESSION'),
 ): LaunchPlan {
   const spoolDir = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
@@ -40,7 +42,12 @@ export function planRecording(
     logFile: join(spoolDir, '000001'),
     interrupts: options.interrupts,
   };
-  const { devices } = planLaunch(argv, { ...needs, traceEvents: [] });
+  const { devices, userLog } = planLaunch(argv, { ...needs, traceEvents: [] });
+  if (options.source === 'kvm') {
+    // QEMU's log stays the user's.
+    const path = userLog?.path === undefined ? '/dev/stderr' : resolvePath(userLog.path);
+    return planLaunch(argv, { ...needs, logFile: path, traceEvents: [] });
+  }
   return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, options.selection) });
 }
 
@@ -50,6 +57,7 @@ export async function recordLaunch(
   options: RecordOptions,
 ): Promise<Started> {
   planRecording(argv, options);
+  if (options.pc || options.source === 'kvm') findTraceDir();
   const dir = await SessionDir.create();
   let child: QemuProcess | undefined;
   let spool: Spool | undefined;
@@ -59,14 +67,14 @@ export async function recordLaunch(
     const start = wallClock();
     child = await launchQemu(plan, { stderrFile: dir.qemuStderr });
     const qmp = await child.orExit(connectPatiently(dir.qmpSocket, child.exited));
-    const traceEvents = await traceDevices(qmp, plan, argv.length, options.selection);
+    const traceEvents =
+      options.source === 'kvm' ? [] : await traceDevices(qmp, plan, argv.length, options.selection);
     const qemu = processRef(child.pid);
     const address = dir.qmpSocket;
     const onProblem = options.notice;
     const vm = new Vm(qmp, { address, process: qemu, child, traceEvents, onProblem });
     const header: SessionHeader = {
-      ...headerBase(start, qmp),
-      clock: 'qemu',
+      ...headerBase(start, qmp, options.source),
       argv: plan.argv,
     };
     const started = await begin({
@@ -75,7 +83,7 @@ export async function recordLaunch(
       vm,
       header,
       options,
-      userLog: userLogOf(plan, child.pid),
+      userLog: options.source === 'kvm' ? undefined : userLogOf(plan, child.pid),
       child,
       info: { qemu, launched: true, qmpAddress: address, traceEvents, restore: undefined },
     });

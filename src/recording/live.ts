@@ -8,11 +8,10 @@ import type { Counters } from '../model/events.ts';
 import type { QmpEvent } from '../qmp/client.ts';
 import { serveControl, type ControlRequest } from './control.ts';
 import { SpoolGuard } from './guard.ts';
+import type { Notice } from './notice.ts';
 import { Recorder, type RecorderParts, type RecordingEnd } from './recorder.ts';
+import type { RemoteOutput, RemoteState } from './remote.ts';
 import type { SessionInfo } from './session-dir.ts';
-
-/** Called for what a person should see while it happens. */
-export type Notice = (message: string) => void;
 
 export interface LiveStatus {
   readonly session: string;
@@ -29,6 +28,8 @@ export interface LiveStatus {
   readonly qemuPid: number | null;
   readonly recorderPid: number;
   readonly outputs: readonly string[];
+  /** The collector that it goes to. */
+  readonly collector: RemoteState | null;
 }
 
 /** QMP events that change what the guest may do to its devices, and what we call them. */
@@ -50,6 +51,7 @@ export interface LiveOptions {
   readonly pausedByUs: boolean;
   /** How the recording is taken off QEMU when it is ended; QEMU logs elsewhere afterwards. */
   readonly detach: () => Promise<void>;
+  readonly remote: RemoteOutput | undefined;
 }
 
 export class LiveRecording {
@@ -70,6 +72,7 @@ export class LiveRecording {
         spool: parts.spool,
         journal: parts.journal,
         vm: parts.vm,
+        writer: parts.kvm?.writer ?? parts.vm,
         overflow: info.overflow,
         limitBytes: info.spoolLimitBytes,
         pausedFlag: parts.dir.pausedFlag,
@@ -89,6 +92,7 @@ export class LiveRecording {
     const { parts } = this.#options;
     await this.#recorder.begin();
     this.#server = await serveControl(parts.dir.controlSocket, (request) => this.#answer(request));
+    this.#options.remote?.serve((request) => this.#answer(request));
     if (parts.vm !== undefined) {
       const { vm } = parts;
       this.#unsubscribe = vm.onEvent((event) => {
@@ -110,6 +114,9 @@ export class LiveRecording {
       await this.#guard?.stop();
       this.#unsubscribe();
       this.#server?.close();
+      parts.pc?.close();
+      parts.kvm?.poll.stop();
+      parts.kvm?.writer?.stop();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();
@@ -199,6 +206,7 @@ export class LiveRecording {
       qemuPid: info.qemu?.pid ?? null,
       recorderPid: process.pid,
       outputs: info.outputs,
+      collector: this.#options.remote?.state ?? null,
     };
   }
 

@@ -1,6 +1,6 @@
 /** Questions to a running QEMU about the devices of a recording. */
 import { aliasRegions } from '../machine/alias.ts';
-import { deviceCoverage } from '../machine/coverage.ts';
+import { deviceCoverage, type SeenOfQemu } from '../machine/coverage.ts';
 import { readInventory } from '../machine/inventory.ts';
 import { parseFlatView } from '../machine/mtree.ts';
 import { readVfioProperties, VFIO_PROPERTIES } from '../machine/vfio-properties.ts';
@@ -21,11 +21,15 @@ export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<vo
   devices.learn(await readInventory(qmp));
 }
 
-/** Takes over aliases, and tells what of the selected devices is trapped. */
+/**
+ * Takes over aliases, and tells what of the selected devices is trapped.
+ *
+ * @param seesMsix accesses to the MSI-X table are recorded, too
+ */
 export async function lookAtMemory(
   qmp: QmpClient,
   devices: Devices,
-  withTables: boolean,
+  seen: SeenOfQemu,
 ): Promise<readonly CoverageRange[]> {
   const emulated = devices.selected.some(({ device }) => !isPassedThrough(device));
   const [flat, tree] = await Promise.all([
@@ -34,7 +38,7 @@ export async function lookAtMemory(
   ]);
   if (emulated) devices.setAliases(aliasRegions(tree));
   const ranges = parseFlatView(flat);
-  return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, withTables));
+  return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, seen));
 }
 
 /** What the options of passed-through devices keep from QEMU, and so from the recording. */

@@ -14,6 +14,8 @@ export interface OutputOptions extends SinkOptions {
   readonly signal?: AbortSignal;
   /** Length to go on from, for each path. */
   readonly resumeAt?: readonly number[];
+  /** Takes a capture, behind the paths' outputs. */
+  readonly remote?: ByteOutput | undefined;
 }
 
 /** All outputs of a recording, fed as one. */
@@ -48,6 +50,10 @@ export class OutputSet {
       if (file === undefined) return new StreamOutput(process.stdout);
       return path.endsWith('.gz') ? new GzipOutput(file) : file;
     });
+    if (options.remote !== undefined) {
+      outputs.push(options.remote);
+      formats.push('capture');
+    }
     const sinks = await Promise.all(
       outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output, options)),
     );
@@ -83,6 +89,12 @@ export class OutputSet {
 
   async end(): Promise<void> {
     for (const sink of this.#sinks) await sink.end();
+  }
+
+  /** Lets go of the outputs as they are, without an end: they can be gone on with. */
+  async abandon(): Promise<void> {
+    await Promise.allSettled(this.#sinks.map((sink) => sink.flush()));
+    await Promise.allSettled(this.#outputs.map((output) => output.close()));
   }
 }
 

@@ -7,13 +7,18 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Vm, VmEnd } from '../machine/vm.ts';
+import type { SourcePosition } from '../model/access-batch.ts';
 import type { CoverageRange, CoverageStatement } from '../model/coverage.ts';
 import type { Counters, SessionEvent, SessionHeader } from '../model/events.ts';
 import type { StreamItem } from '../model/stream.ts';
+import { KvmDecoder } from '../sources/kvm-tracepoints/decoder.ts';
 import type { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
-import type { TraceEvent } from '../sources/qemu-log/trace-batch.ts';
+import { TraceBatch, type TraceEvent } from '../sources/qemu-log/trace-batch.ts';
+import { BAR_POLL_MS } from './kvm/bar-poll.ts';
 import type { Journal } from './journal.ts';
+import type { KvmSource } from './kvm/source.ts';
 import type { OutputSet } from './output-set.ts';
+import type { PcTap } from './kvm/pc-tap.ts';
 import type { Checkpoint, SessionDir } from './session-dir.ts';
 import type { Session } from './session.ts';
 import type { Spool } from './spool.ts';
@@ -32,7 +37,7 @@ export interface RecorderParts {
   readonly header: SessionHeader;
   readonly spool: Spool;
   readonly journal: Journal;
-  readonly decoder: QemuLogDecoder;
+  readonly decoder: SpoolDecoder;
   readonly session: Session;
   readonly outputs: OutputSet;
   readonly statistics: Statistics;
@@ -46,7 +51,14 @@ export interface RecorderParts {
   /** What else is known of what cannot be seen. */
   readonly notes: readonly string[];
   readonly userLog: UserLogWriter | undefined;
+  /** Knows the program counters, where they are wanted. */
+  readonly pc: PcTap | undefined;
+  /** Where the accesses come from KVM's tracepoints, and the spool is written by us. */
+  readonly kvm: KvmSource | undefined;
 }
+
+/** What reads the spool. */
+export type SpoolDecoder = QemuLogDecoder | KvmDecoder;
 
 export interface RecordingEnd {
   readonly vm: VmEnd | undefined;
@@ -55,6 +67,11 @@ export interface RecordingEnd {
   /** Nothing is missing, as far as anyone can tell. */
   readonly complete: boolean;
 }
+
+const KVM_NOTES = [
+  "recorded from KVM's tracepoints: what QEMU or the kernel's short cuts (ioeventfd) did is not in it",
+  `QMP was asked every ${BAR_POLL_MS} ms where the BARs are: what came and went in between is not known`,
+];
 
 export class Recorder {
   readonly #parts: RecorderParts;
@@ -79,12 +96,14 @@ export class Recorder {
     this.#headStated = parts.session.snapshot().nextMapId > 1;
     void parts.vm?.ended.then((end) => {
       this.#vmEnd = end;
-      this.#sourceEnded = true;
+      this.sourceEnded();
     });
   }
 
-  /** QEMU writes no more into the spool: it has been told to log elsewhere. */
+  /** QEMU writes no more into the spool: it has been told to log elsewhere, or is gone. */
   sourceEnded(): void {
+    this.#parts.kvm?.poll.stop();
+    this.#parts.kvm?.writer?.finish();
     this.#sourceEnded = true;
   }
 
@@ -138,13 +157,37 @@ export class Recorder {
 
   /** Reads and processes what is there, up to the next journal entry; how many bytes. */
   async #readOnce(): Promise<number> {
-    const { spool, journal, decoder, session } = this.#parts;
-    const { bytes } = await spool.read(journal.nextAt);
-    if (bytes.length === 0) return 0;
+    const { spool, decoder, session, pc } = this.#parts;
+    const until = this.#readUntil();
+    const { bytes } = await spool.read(until);
+    if (bytes.length === 0) {
+      if (until === undefined && !spool.behind) pc?.logAtEnd();
+      return 0;
+    }
+    pc?.logRead();
     session.pollTimeNs = this.nowNs();
     decoder.feed(bytes);
     await this.#drain();
     return bytes.length;
+  }
+
+  /** The next journal entry, or as far as it is known where the BARs were. */
+  #readUntil(): SourcePosition | undefined {
+    const { journal, kvm, spool } = this.#parts;
+    const entry = journal.nextAt;
+    const known = kvm?.poll.limit(spool.position);
+    if (entry === undefined || known === undefined) return entry ?? known;
+    const entryFirst =
+      entry.segment < known.segment ||
+      (entry.segment === known.segment && entry.offset <= known.offset);
+    return entryFirst ? entry : known;
+  }
+
+  /** There may be more in this segment, and it is not yet known where the BARs were. */
+  #mayNotRead(): boolean {
+    const { kvm, spool } = this.#parts;
+    const known = kvm?.poll.limit(spool.position);
+    return known !== undefined && known.segment <= spool.position.segment;
   }
 
   /** Session time by our own clock. */
@@ -178,7 +221,9 @@ export class Recorder {
   }
 
   async #write(item: StreamItem): Promise<void> {
-    this.#parts.statistics.write(item);
+    const { statistics, pc } = this.#parts;
+    if (item instanceof TraceBatch) pc?.fill(item, statistics.tables);
+    statistics.write(item);
     if ('kind' in item && item.kind === 'map') this.#mapSeen = true;
     const written = this.#parts.outputs.write(item);
     if (written !== undefined) await written;
@@ -207,22 +252,24 @@ export class Recorder {
       );
     }
     const emulated = session.devices.selected.filter((state) => state.device.hostAddress === '');
-    for (const { device } of emulated) {
+    for (const { device } of decoder instanceof KvmDecoder ? [] : emulated) {
       notes.push(
         `${device.name} is emulated: accesses are those that QEMU's model was asked, which may split or widen the guest's`,
       );
     }
+    if (decoder instanceof KvmDecoder) notes.push(...KVM_NOTES);
+    if (phase === 'end' && this.#parts.pc !== undefined) notes.push(...this.#parts.pc.notes);
     const statement = { phase, ranges: this.#coverage, notes };
     return { kind: 'coverage', timeNs: session.lastTimeNs, statement };
   }
 
   /** The segment has been read to its end and QEMU logs into a newer one: is anyone still in it? */
   async #leaveSegment(): Promise<void> {
-    const { spool, vm, decoder } = this.#parts;
+    const { spool, vm, decoder, kvm } = this.#parts;
     const path = spool.readingPath;
     const deadline = performance.now() + CLOSE_GRACE_MS;
     while (!this.#sourceEnded && vm !== undefined) {
-      const open = vm.holdsOpen(path);
+      const open = (kvm?.writer ?? vm).holdsOpen(path);
       if (open === false || (open === undefined && performance.now() > deadline)) break;
       await sleep(POLL_MS / 5);
     }
@@ -231,6 +278,10 @@ export class Recorder {
     const waiting = this.#parts.journal.nextAt;
     if (waiting !== undefined && waiting.segment <= spool.position.segment) return;
     if ((await this.#readOnce()) > 0) return;
+    if (this.#mayNotRead()) {
+      await sleep(POLL_MS);
+      return;
+    }
     decoder.finish();
     await this.#drain();
     await spool.advanceReader();
@@ -263,7 +314,7 @@ export class Recorder {
   }
 
   #state(): Omit<Checkpoint, 'outputBytes' | 'userLogBytes'> {
-    const { decoder, journal, session, statistics } = this.#parts;
+    const { decoder, journal, session, statistics, pc } = this.#parts;
     return structuredClone({
       position: decoder.position,
       journalTaken: journal.taken,
@@ -276,6 +327,8 @@ export class Recorder {
       unstampedLines: decoder.unstampedLines,
       coverage: this.#coverage,
       notes: this.#parts.notes,
+      ...(pc && { pc: pc.counts }),
+      ...(decoder instanceof KvmDecoder && { kvm: decoder.snapshot() }),
     });
   }
 

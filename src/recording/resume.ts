@@ -1,21 +1,18 @@
 /** Goes on with a recording that was interrupted. */
 import { MmioError } from '../base/errors.ts';
-import { isAlive } from '../machine/proc.ts';
+import { isAlive, ourselves } from '../machine/proc.ts';
 import { Vm } from '../machine/vm.ts';
 import { QmpClient } from '../qmp/client.ts';
-import type { Notice } from './live.ts';
-import { SessionDir, ourselves, type SessionInfo } from './session-dir.ts';
+import type { Notice } from './notice.ts';
+import { SessionDir, type SessionInfo } from './session-dir.ts';
 import { Spool } from './spool.ts';
-import { type RecordOptions, type Started, assemble } from './assemble.ts';
+import { type GoingOnOptions, type Started, assemble } from './assemble.ts';
 
 /**
  * Goes on with a recording whose recorder was killed. Throws MmioError `refused` if it still runs,
  * `not-found` if there is none.
  */
-export async function resumeRecording(
-  id: string,
-  options: Pick<RecordOptions, 'notice' | 'onUserLog'>,
-): Promise<Started> {
+export async function resumeRecording(id: string, options: GoingOnOptions): Promise<Started> {
   const dir = new SessionDir(id);
   const before = await dir.readInfo();
   if (isAlive(before.recorder.pid, before.recorder.startTime)) {
@@ -37,7 +34,7 @@ export async function resumeRecording(
   await dir.removeControlSocket();
   try {
     // It may have died while it took itself off QEMU. Before the guard begins, which does the same.
-    if (vm?.holdsOpen(spool.currentPath) === false) {
+    if (info.source === 'log' && vm?.holdsOpen(spool.currentPath) === false) {
       await vm.logInto(spool.nextPath);
       spool.advanceWriter();
     }

@@ -12,16 +12,14 @@ import type { SessionHeader } from '../model/events.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import type { UserLog } from '../machine/argv-user.ts';
 import type { LogTarget } from '../machine/log-target.ts';
-import { isAlive, startTimeOf } from '../machine/proc.ts';
+import { isAlive, type ProcessRef } from '../machine/proc.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
+import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
+import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
+import type { KvmTraceInfo } from './kvm/trace.ts';
+import type { RemoteTarget } from './remote.ts';
 import type { SessionSnapshot } from './session.ts';
-
-/** A process that may be gone, and whose number may have been given to another since. */
-export interface ProcessRef {
-  readonly pid: number;
-  readonly startTime: number;
-}
 
 /** What a recording is; written once, and again when another process takes it over. */
 export interface SessionInfo {
@@ -35,6 +33,8 @@ export interface SessionInfo {
   readonly header: SessionHeader;
   readonly selection: readonly string[];
   readonly outputs: readonly string[];
+  /** The collector that it goes to, too. */
+  readonly remote?: RemoteTarget | undefined;
   /** Of outputs whose name does not tell. */
   readonly format?: OutputFormat | undefined;
   /** What the text tells of by MARKs. */
@@ -51,6 +51,11 @@ export interface SessionInfo {
     | undefined;
   /** Where lines go that are the user's own. */
   readonly userLog: UserLog | undefined;
+  /** Program counters are wanted. */
+  readonly pc: boolean;
+  /** KVM's tracepoints, where they are used. */
+  readonly kvm?: (KvmTraceInfo & { readonly originNs: number }) | undefined;
+  readonly source: 'log' | 'kvm';
 }
 
 /** How far everything has got, at one place in the stream. */
@@ -62,7 +67,7 @@ export interface Checkpoint {
   /** Accesses by `Region.id`. */
   readonly regionReads: readonly number[];
   readonly regionWrites: readonly number[];
-  /** Length of each output, in the order of `SessionInfo.outputs`. */
+  /** Length of each output, in the order of `SessionInfo.outputs`; then that of `remote`. */
   readonly outputBytes: readonly number[];
   readonly userLogBytes: number;
   readonly damagedLines: number;
@@ -70,6 +75,8 @@ export interface Checkpoint {
   readonly unstampedLines: number;
   readonly coverage: readonly CoverageRange[];
   readonly notes: readonly string[];
+  readonly pc?: JoinCounts;
+  readonly kvm?: KvmDecoderSnapshot;
 }
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */
@@ -77,7 +84,9 @@ export function runDir(): string {
   return process.env['MMIOBRIDGE_RUN'] ?? `/dev/shm/mmiobridge-${process.getuid?.() ?? 0}`;
 }
 
-async function ownedDir(path: string): Promise<void> {
+/** Throws MmioError `refused` where others could write into it. */
+export async function makeRunDir(): Promise<void> {
+  const path = runDir();
   await mkdir(path, { recursive: true, mode: 0o711 });
   const found = await lstat(path);
   const uid = process.getuid?.() ?? found.uid;
@@ -100,7 +109,7 @@ export class SessionDir {
 
   /** A new folder, named for the time and our process. */
   static async create(): Promise<SessionDir> {
-    await ownedDir(runDir());
+    await makeRunDir();
     const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
     const dir = new SessionDir(`${stamp}-${process.pid}`);
     await mkdir(dir.path, { mode: 0o711 });
@@ -118,6 +127,10 @@ export class SessionDir {
   }
   get journal(): string {
     return join(this.path, 'journal.ndjson');
+  }
+  /** Where QMP said that the BARs are, where no log tells. */
+  get bars(): string {
+    return join(this.path, 'bars.ndjson');
   }
   get qemuStderr(): string {
     return join(this.path, 'qemu.stderr');
@@ -230,13 +243,4 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
     listed.push({ dir, info, alive: isAlive(info.recorder.pid, info.recorder.startTime) });
   }
   return listed;
-}
-
-/** Ourselves, as others may look for us. */
-export function ourselves(): ProcessRef {
-  return processRef(process.pid);
-}
-
-export function processRef(pid: number): ProcessRef {
-  return { pid, startTime: startTimeOf(pid) ?? 0 };
 }

@@ -16,6 +16,9 @@ import { Devices, type DevicesSnapshot, type DeviceState, type Window } from './
 /** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
 const DEVICE_ACCESS = 'memory_region_ops (a device, not a vCPU)';
 
+/** So are those that KVM saw go to no recorded BAR. */
+const ELSEWHERE = 'kvm_mmio, kvm_pio (elsewhere)';
+
 export interface SessionSnapshot {
   readonly devices: DevicesSnapshot;
   readonly nextMapId: number;
@@ -26,6 +29,7 @@ export interface SessionSnapshot {
   readonly reads: number;
   readonly writes: number;
   readonly deviceAccesses: number;
+  readonly elsewhere?: number;
   readonly lost: number;
   readonly lossEvents: number;
 }
@@ -39,7 +43,8 @@ type Resolved =
       readonly name: string;
       /** A part of a passed-through device that QEMU answers by itself. */
       readonly ofTable: boolean;
-    };
+    }
+  | { readonly kind: 'guest-address' };
 
 export class Session {
   readonly devices: Devices;
@@ -51,6 +56,7 @@ export class Session {
   #reads: number;
   #writes: number;
   #deviceAccesses: number;
+  #elsewhere: number;
   #lost: number;
   #lossEvents: number;
   #lastTimeNs: number;
@@ -83,6 +89,7 @@ export class Session {
     this.#reads = from?.reads ?? 0;
     this.#writes = from?.writes ?? 0;
     this.#deviceAccesses = from?.deviceAccesses ?? 0;
+    this.#elsewhere = from?.elsewhere ?? 0;
     this.#lost = from?.lost ?? 0;
     this.#lossEvents = from?.lossEvents ?? 0;
   }
@@ -98,6 +105,7 @@ export class Session {
       reads: this.#reads,
       writes: this.#writes,
       deviceAccesses: this.#deviceAccesses,
+      elsewhere: this.#elsewhere,
       lost: this.#lost,
       lossEvents: this.#lossEvents,
     };
@@ -114,6 +122,7 @@ export class Session {
   }): Counters {
     const otherLines = Object.fromEntries(decoder.otherLines);
     if (this.#deviceAccesses > 0) otherLines[DEVICE_ACCESS] = this.#deviceAccesses;
+    if (this.#elsewhere > 0) otherLines[ELSEWHERE] = this.#elsewhere;
     return {
       reads: this.#reads,
       writes: this.#writes,
@@ -163,6 +172,7 @@ export class Session {
   #resolveRows(batch: TraceBatch): number {
     const rows = this.#rows;
     const { target, thread, cpu, op, width, space, timeNs, offset, valueLo, valueHi } = batch;
+    const { pcLo, pcHi } = batch;
     let out = 0;
     let writes = 0;
     // PERF: most rows go where the one before went, by the same thread. Nothing that is decided
@@ -196,6 +206,14 @@ export class Session {
           if (window === undefined) continue;
           // The same access is in vfio's own lines, but for what QEMU emulates of the device.
           if (!resolved.ofTable && this.devices.hasVfioLines(window)) continue;
+          at -= window.gpa;
+          region = window.region;
+        } else if (resolved.kind === 'guest-address') {
+          window = this.devices.windowAt(at);
+          if (window === undefined) {
+            this.#elsewhere++;
+            continue;
+          }
           at -= window.gpa;
           region = window.region;
         } else {
@@ -244,6 +262,9 @@ export class Session {
       valueLo[out] = valueLo[row]!;
       valueHi[out] = valueHi[row]!;
       cpu[out] = cpu[row]!;
+      thread[out] = thread[row]!;
+      pcLo[out] = pcLo[row]!;
+      pcHi[out] = pcHi[row]!;
       writes += op[row]!;
       out++;
     }
@@ -273,6 +294,8 @@ export class Session {
         return { kind: 'config', state: this.devices.vfio(target.device) };
       case 'vfio-rom':
         return { kind: 'vfio', state: this.devices.vfio(target.device), slot: 6 };
+      case 'guest-address':
+        return { kind: 'guest-address' };
       case 'vfio-region':
         return { kind: 'vfio', state: this.devices.vfio(target.device), slot: target.region };
     }
@@ -334,6 +357,9 @@ export class Session {
         return;
       case 'msix-use':
         this.devices.vfio(event.device).usesMsix = true;
+        return;
+      case 'loss':
+        this.note({ ...event, timeNs });
         return;
       case 'damage':
         this.#queue.push({ ...event, timeNs });

@@ -1,4 +1,5 @@
 import { hasMsixTable } from '../machine/qom-pci.ts';
+import type { SeenOfQemu } from '../machine/coverage.ts';
 import type { ArgvDevice } from '../machine/argv-user.ts';
 import { isPassedThrough } from '../model/device.ts';
 import type { QmpClient } from '../qmp/client.ts';
@@ -58,7 +59,7 @@ export async function eventsForDevices(
   return eventsFor(vfio.length > 0, vfio.length < selected.length || tables.includes(true));
 }
 
-/** Whether the MSI-X table of passed-through devices is recorded with these events. */
-export function tellsOfTables(events: readonly string[]): boolean {
-  return events.includes(EMULATED);
+/** What these events tell of QEMU's own parts of passed-through devices. */
+export function seenOfQemu(events: readonly string[]): SeenOfQemu {
+  return events.includes(EMULATED) ? 'tables' : 'none';
 }

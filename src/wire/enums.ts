@@ -17,6 +17,7 @@ const { State } = v1.CoverageRange;
 export const SOURCE: Values<SessionHeader['source'], mmiobridge.v1.SessionHeader.Source> = {
   'qemu-log': Source.SOURCE_QEMU_LOG,
   mmiotrace: Source.SOURCE_MMIOTRACE,
+  kvm: Source.SOURCE_KVM,
 };
 export const CLOCK: Values<SessionHeader['clock'], mmiobridge.v1.SessionHeader.Clock> = {
   qemu: Clock.CLOCK_QEMU,

@@ -4,6 +4,7 @@
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
+import { benchBridge } from './bridge-bench.ts';
 import { benchConvert } from './convert-bench.ts';
 import { benchGuest } from './guest-bench.ts';
 import { benchMemory } from './memory-bench.ts';
@@ -18,6 +19,7 @@ const benches = {
   memory: benchMemory,
   size: benchSize,
   'vfio-user': benchVfioUser,
+  bridge: benchBridge,
 };
 
 const dir = mkdtempSync('/dev/shm/mmiobridge-bench-');

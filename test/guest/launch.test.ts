@@ -247,7 +247,7 @@ async function chardevs(address: string): Promise<string[]> {
   await using qmp = await QmpClient.connect(address);
   const list = await qmp.execute<{ label: string; filename: string }[]>('query-chardev');
   return list
-    .filter(({ label }) => label !== 'own' && label !== 'mmiobridge-qmp')
+    .filter(({ label, filename }) => label !== 'own' && !filename.includes(join(dir, 'qmp')))
     .map(({ label, filename }) => `${label} ${filename}`)
     .toSorted();
 }

@@ -1,82 +1,59 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { accessesOf, firstDifference } from '../support/access-lines.ts';
-import type { CliResult } from '../support/cli.ts';
-import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from '../support/lab.ts';
+import { recordL2, type L2Recording } from '../support/l2-recording.ts';
 
 /*
  * A card passed through to a guest under KVM with vfio-pci, for real but for the hardware: what we
  * record is what the guest says it did.
  */
 
-let lab: Lab;
-
-beforeAll(async () => {
-  lab = await Lab.start();
-  await lab.shell(`
-    modprobe vfio-pci
-    cd /sys/bus/pci/devices/${PASSED_THROUGH}
-    echo vfio-pci >driver_override
-    [ ! -e driver ] || echo ${PASSED_THROUGH} >driver/unbind
-    echo ${PASSED_THROUGH} >/sys/bus/pci/drivers_probe
-    [ "$(basename "$(readlink driver)")" = vfio-pci ]`);
-});
-
-interface Recorded {
-  readonly place: LabPlace;
-  readonly result: CliResult;
-}
-
-/** Has L2 do its tasks, and records them into ours.mmiotrace and ours.ndjson. */
-async function record(processors: number, tasks: readonly L2Task[]): Promise<Recorded> {
-  const place = lab.place();
-  const guest = await l2Guest({ tasks, processors, out: place });
-  const outputs = ['ours.mmiotrace', 'ours.ndjson'].flatMap((name) => ['-o', place.path(name)]);
-  const result = await lab.cli(['record', ...outputs, '--', ...guest]);
-  return { place, result };
-}
-
-/** Of a recording without any loss, but for the MSI-X table. */
-function expectWhole({ result }: Recorded): void {
+function expectWhole({ result }: L2Recording): void {
   expect(result.stderr).toContain('loss      none');
-  expect(result.stderr.match(/.*NOT complete.*/g)).toEqual([
-    'coverage  NOT complete: nic0 BAR3+0x0, 80 B are answered by QEMU',
-  ]);
-  expect(result.status, result.stderr).toBe(3);
-}
-
-const MSIX_TABLE_BYTES = 0x50;
-
-/** Without the MSI-X table at the start of BAR3: QEMU answers it itself, and vfio never sees it. */
-function withoutMsixTable(accesses: readonly string[], log: string): string[] {
-  const bar3 = /^PCIDEV \S+ 808610d3 \S+ \S+ \S+ \S+ (\S+) /m.exec(log)?.[1];
-  const start = parseInt(bar3 ?? '', 16);
-  expect(start).toBeGreaterThan(0);
-  return accesses.filter((access) => {
-    const address = parseInt(access.split(' ')[2] ?? '', 16);
-    return address < start || address >= start + MSIX_TABLE_BYTES;
-  });
+  expect(result.stderr).toContain(
+    'coverage  complete: every access to nic0 BAR0, nic0 BAR1, nic0 BAR2, nic0 BAR3 is trapped',
+  );
+  expect(result.status, result.stderr).toBe(0);
 }
 
 describe("a driver, against the guest kernel's own mmiotrace", () => {
   test('every access is the same, in op, width, address, value and order', async () => {
-    const recorded = await record(1, ['oracle']);
+    const recorded = await recordL2({ processors: 1, tasks: ['oracle'] });
     expectWhole(recorded);
     const kernel = recorded.place.text('trace');
-    const theirs = withoutMsixTable(accessesOf(kernel), kernel);
+    const theirs = accessesOf(kernel);
     const ours = accessesOf(recorded.place.text('ours.mmiotrace'));
     expect(theirs.length).toBeGreaterThanOrEqual(1000);
     expect(firstDifference(ours, theirs)).toBeUndefined();
   });
 });
 
+describe('BARs that are mapped into the guest because the user wants it so', () => {
+  test('are named, and the recording is not complete', async () => {
+    const { result, place } = await recordL2({
+      processors: 1,
+      tasks: ['userspace'],
+      card: ',x-no-mmap=off',
+    });
+    expect(result.status, result.stderr).toBe(3);
+    expect(result.stderr).toMatch(
+      /^coverage {2}NOT complete: nic0 BAR0\+0x0, 128.0 KiB bypass QEMU/m,
+    );
+    expect(result.stderr).toMatch(/INCOMPLETE: accesses to nic0 BAR0, .*bypass QEMU$/m);
+    expect(result.stderr).toContain('nic0 has x-no-mmap=off: accesses to BARs that are mapped');
+    const text = place.text('ours.mmiotrace');
+    expect(text).toMatch(/^MARK \S+ mmiobridge: coverage end nic0 BAR0 0x0\+0x20000 bypassed: /m);
+    expect(text).toMatch(/^MARK \S+ mmiobridge: end incomplete/m);
+  });
+});
+
 describe('programs that map the registers', () => {
   const COUNT = 2000;
-  let recorded: Recorded;
+  let recorded: L2Recording;
   /** What is recorded of BAR0, as `cpu`, offset and an access line. */
   let accesses: { cpu: number; offset: number; line: string }[];
 
   beforeAll(async () => {
-    recorded = await record(2, ['userspace', 'hammer']);
+    recorded = await recordL2({ processors: 2, tasks: ['userspace', 'hammer'] });
     accesses = recorded.place
       .text('ours.ndjson')
       .split('\n')

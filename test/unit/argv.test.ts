@@ -37,10 +37,8 @@ describe('what is added', () => {
 
   it('is a monitor, the log, its times, the events and a stop', () => {
     expect(added(plan('-display', 'none'))).toEqual([
-      '-chardev',
-      'socket,id=mmiobridge-qmp,path=/run/s/qmp.sock,server=on,wait=off',
-      '-mon',
-      'chardev=mmiobridge-qmp,mode=control',
+      '-qmp',
+      'unix:/run/s/qmp.sock,server=on,wait=off',
       '-D',
       '/run/s/spool/000001',
       '-msg',
@@ -55,13 +53,8 @@ describe('what is added', () => {
 
   it('has commas doubled where QEMU splits at them, and only there', () => {
     const made = planLaunch(['qemu'], { ...NEEDS, qmpSocket: '/a,b', logFile: '/c,d' });
-    expect(made.argv).toContain('socket,id=mmiobridge-qmp,path=/a,,b,server=on,wait=off');
+    expect(made.argv).toContain('unix:/a,,b,server=on,wait=off');
     expect(made.argv).toContain('/c,d');
-  });
-
-  it('takes an id that the user does not have', () => {
-    const made = plan('-chardev', 'null,id=mmiobridge-qmp', '-device', 'x,id=mmiobridge-qmp-2');
-    expect(made.argv).toContain('chardev=mmiobridge-qmp-3,mode=control');
   });
 
   it.each([
@@ -352,7 +345,7 @@ describe('the dry run', () => {
       '  -no-reboot \\',
       '  -display none \\',
       String.raw`  'it'\''s' \ `.trimEnd(),
-      '  -chardev socket,id=mmiobridge-qmp,path=/run/s/qmp.sock,server=on,wait=off \\',
+      '  -qmp unix:/run/s/qmp.sock,server=on,wait=off \\',
     ]);
     expect(text).toMatch(/^# -D \/run\/s\/spool\/000001: QEMU's log is what is recorded/m);
   });

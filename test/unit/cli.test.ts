@@ -12,6 +12,7 @@ const COMMANDS = [
   'convert',
   'mark',
   'status',
+  'listen',
   'doctor',
   'bind',
   'unbind',
@@ -418,7 +419,7 @@ describe('record --dry-run', () => {
     await using at = new Workplace();
     const { stdout } = await at.cli(['record', '--dry-run', '--', ...argv]);
     const comments = stdout.split('\n').filter((line) => line.startsWith('# '));
-    for (const option of ['-chardev', '-D', '-msg', '-trace', '-S']) {
+    for (const option of ['-qmp', '-D', '-msg', '-trace', '-S']) {
       expect(comments.some((line) => line.startsWith(`# ${option}`))).toBe(true);
     }
   });

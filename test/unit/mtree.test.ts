@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { aliasRegions, type AliasRegion } from '../../src/machine/alias.ts';
-import { coverageOf, deviceCoverage } from '../../src/machine/coverage.ts';
+import { coverageOf, deviceCoverage, type SeenOfQemu } from '../../src/machine/coverage.ts';
 import { parseTree } from '../../src/machine/mtree-tree.ts';
 import { parseFlatView } from '../../src/machine/mtree.ts';
 import { parseQtree } from '../../src/machine/qtree.ts';
@@ -127,13 +127,25 @@ describe('coverage of a BAR', () => {
   00000000fe002000-00000000fe00ffff (prio 1, i/o): vfio-nvidia-bar0-88-mirror-quirk
 `);
     const bars = [bar, ...Array.from({ length: 6 }, () => ({ start: 0, flags: 0, sizeBytes: 0 }))];
-    const statesOf = (hostAddress: string, withTables: boolean) =>
-      deviceCoverage({ ...SAMPLE_DEVICE, hostAddress, type: '', bars }, ranges, withTables).map(
+    const statesOf = (hostAddress: string, seen: SeenOfQemu) =>
+      deviceCoverage({ ...SAMPLE_DEVICE, hostAddress, type: '', bars }, ranges, seen).map(
         ({ state }) => state,
       );
-    expect(statesOf('0000:00:10.0', true)).toEqual(['trapped', 'trapped', 'trapped', 'emulated']);
-    expect(statesOf('0000:00:10.0', false)).toEqual(['trapped', 'emulated', 'trapped', 'emulated']);
-    expect(statesOf('', false)).toEqual(['trapped', 'trapped', 'trapped', 'trapped']);
+    expect(statesOf('0000:00:10.0', 'tables')).toEqual([
+      'trapped',
+      'trapped',
+      'trapped',
+      'emulated',
+    ]);
+    expect(statesOf('0000:00:10.0', 'none')).toEqual([
+      'trapped',
+      'emulated',
+      'trapped',
+      'emulated',
+    ]);
+    const plain = ['trapped', 'trapped', 'trapped', 'trapped'];
+    expect(statesOf('0000:00:10.0', 'all')).toEqual(plain);
+    expect(statesOf('', 'none')).toEqual(plain);
   });
 
   test('nothing is known of a BAR without address, of one that nothing answers, of other kinds', () => {

@@ -73,6 +73,8 @@ async function record(vm?: Partial<Vm>): Promise<string[]> {
     lookAtMemory: () => Promise.resolve([]),
     coverage: [],
     notes: [],
+    pc: undefined,
+    kvm: undefined,
     userLog: undefined,
   });
   await recorder.run();

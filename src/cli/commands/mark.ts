@@ -11,12 +11,12 @@ export function markCommand(): AnyCommand {
   command.action(async (words, options) => {
     const { askControl } = await import('../../recording/control.ts');
     const { pickSession } = await import('../pick-session.ts');
-    const { dir, info } = await pickSession(options.session);
+    const { id, controlSocket } = await pickSession(options.session);
     const text = words.join(' ');
-    const result = (await askControl(dir.controlSocket, { request: 'mark', text })) as {
+    const result = (await askControl(controlSocket, { request: 'mark', text })) as {
       readonly timeNs: number;
     };
-    say(`marked ${info.id} at ${(result.timeNs / 1e9).toFixed(6)} s: ${text}`);
+    say(`marked ${id} at ${(result.timeNs / 1e9).toFixed(6)} s: ${text}`);
   });
   return command as unknown as AnyCommand;
 }

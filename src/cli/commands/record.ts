@@ -1,7 +1,9 @@
+import { resolve as resolvePath } from 'node:path';
 import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
-import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
+import type { RemoteTarget } from '../../recording/remote.ts';
+import { OUTPUT_FORMATS, formatOfPath, type OutputFormat } from '../../sinks/index.ts';
 import { gather, markOption, parseCount, parsePort, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
 
@@ -16,6 +18,8 @@ Examples:
     mmiobridge record --qmp /run/vm/qmp.sock --device nic0 -o nic.mmiotrace -o nic.mmiocap
   Look at it in a browser while it is recorded:
     mmiobridge record --live --device nic0 -o nic.mmiocap -- qemu-system-x86_64 …
+  Write nothing here: a collector elsewhere does:
+    mmiobridge record --to tls://workstation:7420 --tls-ca cert.pem --token-file token -- qemu-system-x86_64 …
   Watch the writes go by:
     mmiobridge record --device nic0 -o - -- qemu-system-x86_64 … | grep '^W'
 
@@ -23,6 +27,54 @@ On a terminal: m asks for a mark, q ends the recording (and a VM that it started
 Ctrl-C does the same, twice kills.
 
 Exit status: 0 complete; 1 failure; 2 usage; 3 recorded, but incomplete; 130 interrupted.`;
+
+interface Targets {
+  readonly format: OutputFormat | undefined;
+  readonly collector: string | undefined;
+}
+
+/** What --to was given: a format, a collector, or both. Throws MmioError `usage`. */
+async function sortTargets(words: readonly string[]): Promise<Targets> {
+  let format: OutputFormat | undefined;
+  let collector: string | undefined;
+  for (const word of words) {
+    const known = OUTPUT_FORMATS.find((it) => it === word);
+    if (known !== undefined) {
+      format = known;
+      continue;
+    }
+    const { isBridgeAddress, parseBridgeAddress } = await import('../../bridge/address.ts');
+    if (!isBridgeAddress(word)) {
+      throw new MmioError('usage', `--to ${word} is neither a format nor a collector`, {
+        evidence: `formats are ${OUTPUT_FORMATS.join(', ')}; collectors are unix:PATH, tcp://HOST:PORT, tls://HOST:PORT`,
+        hint: '-o names a file',
+      });
+    }
+    if (collector !== undefined) {
+      throw new MmioError('usage', 'a recording goes to one collector', {
+        evidence: `${collector} and ${word}`,
+        hint: 'let the one collector write several outputs: listen -o … -o …',
+      });
+    }
+    collector = parseBridgeAddress(word).text;
+  }
+  return { format, collector };
+}
+
+async function remoteTarget(
+  address: string,
+  options: { tokenFile?: string; tlsCa?: string; insecurePlaintext?: true },
+): Promise<RemoteTarget> {
+  const { randomBytes } = await import('node:crypto');
+  const resolve = (path: string | undefined) => path && resolvePath(path);
+  return {
+    address,
+    tokenFile: resolve(options.tokenFile),
+    caFile: resolve(options.tlsCa),
+    insecurePlaintext: options.insecurePlaintext ?? false,
+    recording: randomBytes(16).toString('hex'),
+  };
+}
 
 export function recordCommand(): AnyCommand {
   const command = new Command('record')
@@ -43,16 +95,29 @@ export function recordCommand(): AnyCommand {
       gather,
     )
     .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
+    .addOption(
+      new Option(
+        '--source <what>',
+        "who tells of the accesses: QEMU's log, or KVM's tracepoints alone (needs root)",
+      )
+        .choices(['log', 'kvm'])
+        .default('log' as const),
+    )
+    .option('--pc', "record the guest's program counters, too, from KVM's tracepoints; needs root")
+    .addOption(new Option('--irq').default(true).hideHelp())
     .option(
       '--no-irq',
       'leave the interrupts of passed-through devices to KVM: faster, and not in the recording',
     )
     .option('--dry-run', 'print the command line that QEMU would get, and why, and do nothing')
-    .addOption(
-      new Option('--to <format>', 'format of outputs whose suffix names none').choices(
-        OUTPUT_FORMATS,
-      ),
+    .option(
+      '--to <what>',
+      `where else to: a collector (unix:PATH, tcp://HOST:PORT, tls://HOST:PORT; see listen). Or the format of outputs whose suffix names none (${OUTPUT_FORMATS.join(', ')}). May be given several times`,
+      gather,
     )
+    .option('--token-file <file>', "the collector's token (default: $MMIOBRIDGE_TOKEN)")
+    .option('--tls-ca <file>', "certificates to trust: the collector's own, or its authority's")
+    .option('--insecure-plaintext', 'take tcp:// to another machine, unencrypted')
     .addOption(markOption())
     .option('--spool <dir>', 'a tmpfs folder where QEMU may write (default: /dev/shm)')
     .option(
@@ -75,8 +140,9 @@ export function recordCommand(): AnyCommand {
     .option('--busiest <n>', 'how many registers the summary lists', parseCount, 10)
     .addHelpText('after', HELP);
   command.action(async (argv, options) => {
-    const outputs = options.output ?? [DEFAULT_OUTPUT];
-    for (const path of outputs) formatOfPath(path, options.to);
+    const { format, collector } = await sortTargets(options.to ?? []);
+    const outputs = options.output ?? (collector === undefined ? [DEFAULT_OUTPUT] : []);
+    for (const path of outputs) formatOfPath(path, format);
     const page = await pageOf(options.live, outputs, options.keepPage === true);
     const selection = options.device ?? [];
     if (options.qmp !== undefined && argv.length > 0) {
@@ -96,15 +162,22 @@ export function recordCommand(): AnyCommand {
     const { irq: interrupts } = options;
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
-      answer(formatDryRun(planRecording(argv, { selection, spoolDir: options.spool, interrupts })));
+      const plan = { selection, spoolDir: options.spool, interrupts, source: options.source };
+      answer(formatDryRun(planRecording(argv, plan)));
       return;
     }
     const record = {
       outputs,
-      format: options.to,
+      ...(collector !== undefined && {
+        remote: await remoteTarget(collector, options),
+        openRemote: (await import('../../bridge/sender.ts')).openSender,
+      }),
+      format,
       marks: options.mark,
       selection,
       overflow: options.overflow,
+      pc: options.pc === true,
+      source: options.source,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,
       interrupts,

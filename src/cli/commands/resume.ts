@@ -17,8 +17,10 @@ export function resumeCommand(): AnyCommand {
   command.action(async (session) => {
     const { resumeRecording } = await import('../../recording/resume.ts');
     const { runRecording } = await import('../run-recording.ts');
+    const { openSender } = await import('../../bridge/sender.ts');
     const options = {
       notice: say,
+      openRemote: openSender,
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
     process.exitCode = await runRecording(() => resumeRecording(session, options), {

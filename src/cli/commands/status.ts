@@ -1,7 +1,13 @@
 import { Command } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
+import {
+  listCollected,
+  type CollectedInfo,
+  type CollectedStatus,
+} from '../../bridge/collected-dir.ts';
 import { askControl } from '../../recording/control.ts';
 import type { LiveStatus } from '../../recording/live.ts';
+import type { RemoteState } from '../../recording/remote.ts';
 import { listSessions, runDir, type ListedSession } from '../../recording/session-dir.ts';
 import { MmioError } from '../../base/errors.ts';
 import { answer, bytes, count, duration } from '../print.ts';
@@ -10,6 +16,8 @@ interface Entry {
   readonly session: string;
   readonly state: string;
   readonly status?: LiveStatus;
+  /** Of one that a collector here takes. */
+  readonly collected?: CollectedStatus;
 }
 
 export function statusCommand(): AnyCommand {
@@ -20,14 +28,20 @@ export function statusCommand(): AnyCommand {
     .addHelpText('after', '\nExample:\n  mmiobridge status --json | jq .[0].status.counters');
   command.action(async (options) => {
     const all = await listSessions();
-    const wanted = all.filter(({ info }) => [undefined, info.id].includes(options.session));
-    if (options.session !== undefined && wanted.length === 0) {
+    const collected = await listCollected();
+    const isWanted = (id: string) => [undefined, id].includes(options.session);
+    const wanted = all.filter(({ info }) => isWanted(info.id));
+    const ids = [...all.map(({ info }) => info.id), ...collected.map(({ id }) => id)];
+    if (!ids.some(isWanted) && options.session !== undefined) {
       throw new MmioError('not-found', `no recording is called ${options.session}`, {
-        evidence: `there is: ${all.map(({ info }) => info.id).join(', ') || 'none'}`,
+        evidence: `there is: ${ids.join(', ') || 'none'}`,
         hint: `recordings are looked for in ${runDir()}: it may be another user's that you mean`,
       });
     }
-    const entries: Entry[] = await Promise.all(wanted.map(entryOf));
+    const entries: Entry[] = await Promise.all([
+      ...wanted.map(entryOf),
+      ...collected.filter(({ id }) => isWanted(id)).map(collectedEntryOf),
+    ]);
     if (options.json === true) answer(JSON.stringify(entries, null, 2));
     else if (entries.length === 0) answer('no recordings');
     else answer(entries.map(formatEntry).join('\n'));
@@ -49,7 +63,32 @@ async function entryOf({ dir, info, alive }: ListedSession): Promise<Entry> {
   }
 }
 
-function formatEntry({ session, state, status }: Entry): string {
+async function collectedEntryOf({ id, controlSocket }: CollectedInfo): Promise<Entry> {
+  const request = { request: 'status' } as const;
+  const collected = (await askControl(controlSocket, request)) as CollectedStatus;
+  const { peer, recorder } = collected;
+  const state = peer === null ? 'waiting for its sender' : (recorder?.state ?? 'not answering');
+  return { session: id, state, ...(recorder !== null && { status: recorder }), collected };
+}
+
+function formatCollected({ session, state, status, collected }: Entry): string[] {
+  if (collected === undefined) return [];
+  const { peer, problem, accesses, outputs } = collected;
+  return [
+    ...(status === undefined ? [`${session}  ${state}`] : []),
+    `  from      ${peer ?? 'nobody now'}`,
+    `  written   ${count(accesses)} accesses`,
+    ...(problem === null ? [] : [`  problem   ${problem}`]),
+    ...outputs.map((path) => `  output    ${path}`),
+  ];
+}
+
+function formatEntry(entry: Entry): string {
+  return [formatOwn(entry), ...formatCollected(entry)].filter((text) => text !== '').join('\n');
+}
+
+function formatOwn({ session, state, status, collected }: Entry): string {
+  if (collected !== undefined && status === undefined) return '';
   if (state === 'interrupted') return `${session}  ${state}: mmiobridge resume ${session} goes on`;
   if (status === undefined) return `${session}  ${state}`;
   const { counters } = status;
@@ -61,6 +100,16 @@ function formatEntry({ session, state, status }: Entry): string {
     `  spool     ${bytes(status.spoolBytes)} of ${bytes(status.spoolLimitBytes)}`,
     ...(status.stalled === null ? [] : [`  stalled   ${status.stalled}`]),
     `  QEMU      process ${status.qemuPid ?? 'unknown'}, recorder ${status.recorderPid}`,
-    ...status.outputs.map((path) => `  output    ${path}`),
+    ...(collected === undefined ? status.outputs.map((path) => `  output    ${path}`) : []),
+    ...formatCollector(status.collector),
   ].join('\n');
+}
+
+function formatCollector(collector: RemoteState | null): string[] {
+  if (collector === null) return [];
+  const { address, problem, acknowledgedBytes, waitingBytes } = collector;
+  const how = problem === null ? 'connected' : problem;
+  return [
+    `  collector ${address}: ${how}; has ${bytes(acknowledgedBytes)}, ${bytes(waitingBytes)} wait here`,
+  ];
 }

@@ -1,4 +1,5 @@
 import { AccessBatch, type Allocate, type SourcePosition } from '../../model/access-batch.ts';
+import type { LossEvent } from '../../model/events.ts';
 
 /** What a trace line says its access went to. Interned: lines carry an index into a list of these. */
 export type TraceTarget =
@@ -7,7 +8,9 @@ export type TraceTarget =
   | { readonly kind: 'vfio-config'; readonly device: string }
   | { readonly kind: 'vfio-rom'; readonly device: string }
   /** `memory_region_ops_*`: QEMU's MemoryRegion, by its host pointer (hex) and its name. */
-  | { readonly kind: 'memory-region'; readonly pointer: string; readonly name: string };
+  | { readonly kind: 'memory-region'; readonly pointer: string; readonly name: string }
+  /** KVM's tracepoints: a guest-physical address, or a port. */
+  | { readonly kind: 'guest-address' };
 
 /**
  * Accesses as QEMU's log prints them, before the session has attributed them. Of the columns of
@@ -86,6 +89,7 @@ export type TraceEvent =
     }
   | { readonly kind: 'msix-use'; readonly timeNs: number; readonly device: string }
   | { readonly kind: 'reset'; readonly timeNs: number; readonly device: string }
+  | LossEvent
   | {
       readonly kind: 'damage';
       readonly timeNs: number;

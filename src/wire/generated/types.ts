@@ -71,8 +71,11 @@ export declare namespace mmiobridge {
             /** Frame end. */
             end?: (mmiobridge.v1.EndEvent.$Properties|null);
 
+            /** Frame bridge. */
+            bridge?: (mmiobridge.v1.BridgeMessage.$Properties|null);
+
             /** Frame body. */
-            body?: ("sessionHeader"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end");
+            body?: ("sessionHeader"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
 
             /**
              * Encodes the specified Frame message. Does not implicitly {@link mmiobridge.v1.Frame.verify|verify} messages.
@@ -143,8 +146,11 @@ export declare namespace mmiobridge {
                 /** Frame end */
                 end?: (mmiobridge.v1.EndEvent.$Properties|null);
 
+                /** Frame bridge */
+                bridge?: (mmiobridge.v1.BridgeMessage.$Properties|null);
+
                 /** Frame body */
-                body?: ("sessionHeader"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end");
+                body?: ("sessionHeader"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -167,9 +173,10 @@ export declare namespace mmiobridge {
               damage?: mmiobridge.v1.DamageEvent.$Shape|null;
               line?: mmiobridge.v1.LineEvent.$Shape|null;
               end?: mmiobridge.v1.EndEvent.$Shape|null;
+              bridge?: mmiobridge.v1.BridgeMessage.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ body?: undefined; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "sessionHeader"; sessionHeader: mmiobridge.v1.SessionHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "accessBatch"; sessionHeader?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "device"; sessionHeader?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "region"; sessionHeader?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "map"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "unmap"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "mark"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "loss"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "interrupt"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "reset"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "vmState"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null }|{ body?: "coverage"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null }|{ body?: "damage"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null }|{ body?: "line"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null }|{ body?: "end"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape })
+              ({ body?: undefined; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "sessionHeader"; sessionHeader: mmiobridge.v1.SessionHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "accessBatch"; sessionHeader?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "device"; sessionHeader?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "region"; sessionHeader?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "map"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "unmap"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "mark"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "loss"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "interrupt"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "reset"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "vmState"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "coverage"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "damage"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null }|{ body?: "line"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null }|{ body?: "end"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null }|{ body?: "bridge"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape })
             );
         }
 
@@ -281,7 +288,10 @@ export declare namespace mmiobridge {
                 SOURCE_QEMU_LOG = 1,
 
                 /** SOURCE_MMIOTRACE value */
-                SOURCE_MMIOTRACE = 2
+                SOURCE_MMIOTRACE = 2,
+
+                /** SOURCE_KVM value */
+                SOURCE_KVM = 3
             }
 
             /** Clock enum. */
@@ -2118,6 +2128,855 @@ export declare namespace mmiobridge {
 
             /** Shape of an EndEvent. */
             type $Shape = mmiobridge.v1.EndEvent.$Properties;
+        }
+
+        /**
+         * Properties of a BridgeMessage.
+         * @deprecated Use mmiobridge.v1.BridgeMessage.$Properties instead.
+         */
+        interface IBridgeMessage extends mmiobridge.v1.BridgeMessage.$Properties {
+        }
+
+        /** Represents a BridgeMessage. */
+        class BridgeMessage {
+
+            /**
+             * Constructs a new BridgeMessage.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.BridgeMessage.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** BridgeMessage hello. */
+            hello?: (mmiobridge.v1.Hello.$Properties|null);
+
+            /** BridgeMessage welcome. */
+            welcome?: (mmiobridge.v1.Welcome.$Properties|null);
+
+            /** BridgeMessage refusal. */
+            refusal?: (mmiobridge.v1.Refusal.$Properties|null);
+
+            /** BridgeMessage sync. */
+            sync?: (mmiobridge.v1.Sync.$Properties|null);
+
+            /** BridgeMessage acknowledgement. */
+            acknowledgement?: (mmiobridge.v1.Acknowledgement.$Properties|null);
+
+            /** BridgeMessage finish. */
+            finish?: (mmiobridge.v1.Finish.$Properties|null);
+
+            /** BridgeMessage finished. */
+            finished?: (mmiobridge.v1.Finished.$Properties|null);
+
+            /** BridgeMessage heartbeat. */
+            heartbeat?: (mmiobridge.v1.Heartbeat.$Properties|null);
+
+            /** BridgeMessage request. */
+            request?: (mmiobridge.v1.Request.$Properties|null);
+
+            /** BridgeMessage reply. */
+            reply?: (mmiobridge.v1.Reply.$Properties|null);
+
+            /** BridgeMessage stall. */
+            stall?: (mmiobridge.v1.Stall.$Properties|null);
+
+            /** BridgeMessage body. */
+            body?: ("hello"|"welcome"|"refusal"|"sync"|"acknowledgement"|"finish"|"finished"|"heartbeat"|"request"|"reply"|"stall");
+
+            /**
+             * Encodes the specified BridgeMessage message. Does not implicitly {@link mmiobridge.v1.BridgeMessage.verify|verify} messages.
+             * @param message BridgeMessage message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.BridgeMessage.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a BridgeMessage message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.BridgeMessage & mmiobridge.v1.BridgeMessage.$Shape} BridgeMessage
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.BridgeMessage & mmiobridge.v1.BridgeMessage.$Shape;
+        }
+
+        namespace BridgeMessage {
+
+            /** Properties of a BridgeMessage. */
+            interface $Properties {
+
+                /** BridgeMessage hello */
+                hello?: (mmiobridge.v1.Hello.$Properties|null);
+
+                /** BridgeMessage welcome */
+                welcome?: (mmiobridge.v1.Welcome.$Properties|null);
+
+                /** BridgeMessage refusal */
+                refusal?: (mmiobridge.v1.Refusal.$Properties|null);
+
+                /** BridgeMessage sync */
+                sync?: (mmiobridge.v1.Sync.$Properties|null);
+
+                /** BridgeMessage acknowledgement */
+                acknowledgement?: (mmiobridge.v1.Acknowledgement.$Properties|null);
+
+                /** BridgeMessage finish */
+                finish?: (mmiobridge.v1.Finish.$Properties|null);
+
+                /** BridgeMessage finished */
+                finished?: (mmiobridge.v1.Finished.$Properties|null);
+
+                /** BridgeMessage heartbeat */
+                heartbeat?: (mmiobridge.v1.Heartbeat.$Properties|null);
+
+                /** BridgeMessage request */
+                request?: (mmiobridge.v1.Request.$Properties|null);
+
+                /** BridgeMessage reply */
+                reply?: (mmiobridge.v1.Reply.$Properties|null);
+
+                /** BridgeMessage stall */
+                stall?: (mmiobridge.v1.Stall.$Properties|null);
+
+                /** BridgeMessage body */
+                body?: ("hello"|"welcome"|"refusal"|"sync"|"acknowledgement"|"finish"|"finished"|"heartbeat"|"request"|"reply"|"stall");
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Narrowed shape of a BridgeMessage. */
+            type $Shape = {
+              hello?: mmiobridge.v1.Hello.$Shape|null;
+              welcome?: mmiobridge.v1.Welcome.$Shape|null;
+              refusal?: mmiobridge.v1.Refusal.$Shape|null;
+              sync?: mmiobridge.v1.Sync.$Shape|null;
+              acknowledgement?: mmiobridge.v1.Acknowledgement.$Shape|null;
+              finish?: mmiobridge.v1.Finish.$Shape|null;
+              finished?: mmiobridge.v1.Finished.$Shape|null;
+              heartbeat?: mmiobridge.v1.Heartbeat.$Shape|null;
+              request?: mmiobridge.v1.Request.$Shape|null;
+              reply?: mmiobridge.v1.Reply.$Shape|null;
+              stall?: mmiobridge.v1.Stall.$Shape|null;
+              $unknowns?: Uint8Array[];
+            } & (
+              ({ body?: undefined; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "hello"; hello: mmiobridge.v1.Hello.$Shape; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "welcome"; hello?: null; welcome: mmiobridge.v1.Welcome.$Shape; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "refusal"; hello?: null; welcome?: null; refusal: mmiobridge.v1.Refusal.$Shape; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "sync"; hello?: null; welcome?: null; refusal?: null; sync: mmiobridge.v1.Sync.$Shape; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "acknowledgement"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement: mmiobridge.v1.Acknowledgement.$Shape; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "finish"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish: mmiobridge.v1.Finish.$Shape; finished?: null; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "finished"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished: mmiobridge.v1.Finished.$Shape; heartbeat?: null; request?: null; reply?: null; stall?: null }|{ body?: "heartbeat"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat: mmiobridge.v1.Heartbeat.$Shape; request?: null; reply?: null; stall?: null }|{ body?: "request"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request: mmiobridge.v1.Request.$Shape; reply?: null; stall?: null }|{ body?: "reply"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply: mmiobridge.v1.Reply.$Shape; stall?: null }|{ body?: "stall"; hello?: null; welcome?: null; refusal?: null; sync?: null; acknowledgement?: null; finish?: null; finished?: null; heartbeat?: null; request?: null; reply?: null; stall: mmiobridge.v1.Stall.$Shape })
+            );
+        }
+
+        /**
+         * Properties of a Hello.
+         * @deprecated Use mmiobridge.v1.Hello.$Properties instead.
+         */
+        interface IHello extends mmiobridge.v1.Hello.$Properties {
+        }
+
+        /** Represents a Hello. */
+        class Hello {
+
+            /**
+             * Constructs a new Hello.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Hello.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Hello version. */
+            version: number;
+
+            /** Hello tool. */
+            tool: string;
+
+            /** Hello token. */
+            token: string;
+
+            /** Hello recording. */
+            recording: string;
+
+            /** Hello sender. */
+            sender: string;
+
+            /** Hello place. */
+            place: number;
+
+            /** Hello host. */
+            host: string;
+
+            /** Hello session. */
+            session: string;
+
+            /** Hello devices. */
+            devices: string[];
+
+            /**
+             * Encodes the specified Hello message. Does not implicitly {@link mmiobridge.v1.Hello.verify|verify} messages.
+             * @param message Hello message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Hello.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Hello message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Hello & mmiobridge.v1.Hello.$Shape} Hello
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Hello & mmiobridge.v1.Hello.$Shape;
+        }
+
+        namespace Hello {
+
+            /** Properties of a Hello. */
+            interface $Properties {
+
+                /** Hello version */
+                version?: (number|null);
+
+                /** Hello tool */
+                tool?: (string|null);
+
+                /** Hello token */
+                token?: (string|null);
+
+                /** Hello recording */
+                recording?: (string|null);
+
+                /** Hello sender */
+                sender?: (string|null);
+
+                /** Hello place */
+                place?: (number|null);
+
+                /** Hello host */
+                host?: (string|null);
+
+                /** Hello session */
+                session?: (string|null);
+
+                /** Hello devices */
+                devices?: (string[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Hello. */
+            type $Shape = mmiobridge.v1.Hello.$Properties;
+        }
+
+        /**
+         * Properties of a Welcome.
+         * @deprecated Use mmiobridge.v1.Welcome.$Properties instead.
+         */
+        interface IWelcome extends mmiobridge.v1.Welcome.$Properties {
+        }
+
+        /** Represents a Welcome. */
+        class Welcome {
+
+            /**
+             * Constructs a new Welcome.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Welcome.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Welcome version. */
+            version: number;
+
+            /** Welcome tool. */
+            tool: string;
+
+            /** Welcome place. */
+            place: number;
+
+            /** Welcome windowBytes. */
+            windowBytes: number;
+
+            /** Welcome finished. */
+            finished: boolean;
+
+            /**
+             * Encodes the specified Welcome message. Does not implicitly {@link mmiobridge.v1.Welcome.verify|verify} messages.
+             * @param message Welcome message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Welcome.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Welcome message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Welcome & mmiobridge.v1.Welcome.$Shape} Welcome
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Welcome & mmiobridge.v1.Welcome.$Shape;
+        }
+
+        namespace Welcome {
+
+            /** Properties of a Welcome. */
+            interface $Properties {
+
+                /** Welcome version */
+                version?: (number|null);
+
+                /** Welcome tool */
+                tool?: (string|null);
+
+                /** Welcome place */
+                place?: (number|null);
+
+                /** Welcome windowBytes */
+                windowBytes?: (number|null);
+
+                /** Welcome finished */
+                finished?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Welcome. */
+            type $Shape = mmiobridge.v1.Welcome.$Properties;
+        }
+
+        /**
+         * Properties of a Refusal.
+         * @deprecated Use mmiobridge.v1.Refusal.$Properties instead.
+         */
+        interface IRefusal extends mmiobridge.v1.Refusal.$Properties {
+        }
+
+        /** Represents a Refusal. */
+        class Refusal {
+
+            /**
+             * Constructs a new Refusal.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Refusal.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Refusal reason. */
+            reason: string;
+
+            /**
+             * Encodes the specified Refusal message. Does not implicitly {@link mmiobridge.v1.Refusal.verify|verify} messages.
+             * @param message Refusal message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Refusal.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Refusal message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Refusal & mmiobridge.v1.Refusal.$Shape} Refusal
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Refusal & mmiobridge.v1.Refusal.$Shape;
+        }
+
+        namespace Refusal {
+
+            /** Properties of a Refusal. */
+            interface $Properties {
+
+                /** Refusal reason */
+                reason?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Refusal. */
+            type $Shape = mmiobridge.v1.Refusal.$Properties;
+        }
+
+        /**
+         * Properties of a Sync.
+         * @deprecated Use mmiobridge.v1.Sync.$Properties instead.
+         */
+        interface ISync extends mmiobridge.v1.Sync.$Properties {
+        }
+
+        /** Represents a Sync. */
+        class Sync {
+
+            /**
+             * Constructs a new Sync.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Sync.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Sync place. */
+            place: number;
+
+            /** Sync kept. */
+            kept: number[];
+
+            /**
+             * Encodes the specified Sync message. Does not implicitly {@link mmiobridge.v1.Sync.verify|verify} messages.
+             * @param message Sync message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Sync.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Sync message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Sync & mmiobridge.v1.Sync.$Shape} Sync
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Sync & mmiobridge.v1.Sync.$Shape;
+        }
+
+        namespace Sync {
+
+            /** Properties of a Sync. */
+            interface $Properties {
+
+                /** Sync place */
+                place?: (number|null);
+
+                /** Sync kept */
+                kept?: (number[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Sync. */
+            type $Shape = mmiobridge.v1.Sync.$Properties;
+        }
+
+        /**
+         * Properties of an Acknowledgement.
+         * @deprecated Use mmiobridge.v1.Acknowledgement.$Properties instead.
+         */
+        interface IAcknowledgement extends mmiobridge.v1.Acknowledgement.$Properties {
+        }
+
+        /** Represents an Acknowledgement. */
+        class Acknowledgement {
+
+            /**
+             * Constructs a new Acknowledgement.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Acknowledgement.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Acknowledgement place. */
+            place: number;
+
+            /**
+             * Encodes the specified Acknowledgement message. Does not implicitly {@link mmiobridge.v1.Acknowledgement.verify|verify} messages.
+             * @param message Acknowledgement message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Acknowledgement.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an Acknowledgement message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Acknowledgement & mmiobridge.v1.Acknowledgement.$Shape} Acknowledgement
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Acknowledgement & mmiobridge.v1.Acknowledgement.$Shape;
+        }
+
+        namespace Acknowledgement {
+
+            /** Properties of an Acknowledgement. */
+            interface $Properties {
+
+                /** Acknowledgement place */
+                place?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an Acknowledgement. */
+            type $Shape = mmiobridge.v1.Acknowledgement.$Properties;
+        }
+
+        /**
+         * Properties of a Finish.
+         * @deprecated Use mmiobridge.v1.Finish.$Properties instead.
+         */
+        interface IFinish extends mmiobridge.v1.Finish.$Properties {
+        }
+
+        /** Represents a Finish. */
+        class Finish {
+
+            /**
+             * Constructs a new Finish.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Finish.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Finish place. */
+            place: number;
+
+            /**
+             * Encodes the specified Finish message. Does not implicitly {@link mmiobridge.v1.Finish.verify|verify} messages.
+             * @param message Finish message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Finish.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Finish message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Finish & mmiobridge.v1.Finish.$Shape} Finish
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Finish & mmiobridge.v1.Finish.$Shape;
+        }
+
+        namespace Finish {
+
+            /** Properties of a Finish. */
+            interface $Properties {
+
+                /** Finish place */
+                place?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Finish. */
+            type $Shape = mmiobridge.v1.Finish.$Properties;
+        }
+
+        /**
+         * Properties of a Finished.
+         * @deprecated Use mmiobridge.v1.Finished.$Properties instead.
+         */
+        interface IFinished extends mmiobridge.v1.Finished.$Properties {
+        }
+
+        /** Represents a Finished. */
+        class Finished {
+
+            /**
+             * Constructs a new Finished.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Finished.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /**
+             * Encodes the specified Finished message. Does not implicitly {@link mmiobridge.v1.Finished.verify|verify} messages.
+             * @param message Finished message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Finished.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Finished message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Finished & mmiobridge.v1.Finished.$Shape} Finished
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Finished & mmiobridge.v1.Finished.$Shape;
+        }
+
+        namespace Finished {
+
+            /** Properties of a Finished. */
+            interface $Properties {
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Finished. */
+            type $Shape = mmiobridge.v1.Finished.$Properties;
+        }
+
+        /**
+         * Properties of a Heartbeat.
+         * @deprecated Use mmiobridge.v1.Heartbeat.$Properties instead.
+         */
+        interface IHeartbeat extends mmiobridge.v1.Heartbeat.$Properties {
+        }
+
+        /** Represents a Heartbeat. */
+        class Heartbeat {
+
+            /**
+             * Constructs a new Heartbeat.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Heartbeat.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /**
+             * Encodes the specified Heartbeat message. Does not implicitly {@link mmiobridge.v1.Heartbeat.verify|verify} messages.
+             * @param message Heartbeat message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Heartbeat.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Heartbeat message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Heartbeat & mmiobridge.v1.Heartbeat.$Shape} Heartbeat
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Heartbeat & mmiobridge.v1.Heartbeat.$Shape;
+        }
+
+        namespace Heartbeat {
+
+            /** Properties of a Heartbeat. */
+            interface $Properties {
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Heartbeat. */
+            type $Shape = mmiobridge.v1.Heartbeat.$Properties;
+        }
+
+        /**
+         * Properties of a Request.
+         * @deprecated Use mmiobridge.v1.Request.$Properties instead.
+         */
+        interface IRequest extends mmiobridge.v1.Request.$Properties {
+        }
+
+        /** Represents a Request. */
+        class Request {
+
+            /**
+             * Constructs a new Request.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Request.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Request id. */
+            id: number;
+
+            /** Request json. */
+            json: string;
+
+            /**
+             * Encodes the specified Request message. Does not implicitly {@link mmiobridge.v1.Request.verify|verify} messages.
+             * @param message Request message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Request.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Request message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Request & mmiobridge.v1.Request.$Shape} Request
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Request & mmiobridge.v1.Request.$Shape;
+        }
+
+        namespace Request {
+
+            /** Properties of a Request. */
+            interface $Properties {
+
+                /** Request id */
+                id?: (number|null);
+
+                /** Request json */
+                json?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Request. */
+            type $Shape = mmiobridge.v1.Request.$Properties;
+        }
+
+        /**
+         * Properties of a Reply.
+         * @deprecated Use mmiobridge.v1.Reply.$Properties instead.
+         */
+        interface IReply extends mmiobridge.v1.Reply.$Properties {
+        }
+
+        /** Represents a Reply. */
+        class Reply {
+
+            /**
+             * Constructs a new Reply.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Reply.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Reply id. */
+            id: number;
+
+            /** Reply ok. */
+            ok: boolean;
+
+            /** Reply text. */
+            text: string;
+
+            /**
+             * Encodes the specified Reply message. Does not implicitly {@link mmiobridge.v1.Reply.verify|verify} messages.
+             * @param message Reply message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Reply.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Reply message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Reply & mmiobridge.v1.Reply.$Shape} Reply
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Reply & mmiobridge.v1.Reply.$Shape;
+        }
+
+        namespace Reply {
+
+            /** Properties of a Reply. */
+            interface $Properties {
+
+                /** Reply id */
+                id?: (number|null);
+
+                /** Reply ok */
+                ok?: (boolean|null);
+
+                /** Reply text */
+                text?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Reply. */
+            type $Shape = mmiobridge.v1.Reply.$Properties;
+        }
+
+        /**
+         * Properties of a Stall.
+         * @deprecated Use mmiobridge.v1.Stall.$Properties instead.
+         */
+        interface IStall extends mmiobridge.v1.Stall.$Properties {
+        }
+
+        /** Represents a Stall. */
+        class Stall {
+
+            /**
+             * Constructs a new Stall.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Stall.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Stall reason. */
+            reason: string;
+
+            /**
+             * Encodes the specified Stall message. Does not implicitly {@link mmiobridge.v1.Stall.verify|verify} messages.
+             * @param message Stall message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Stall.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Stall message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Stall & mmiobridge.v1.Stall.$Shape} Stall
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Stall & mmiobridge.v1.Stall.$Shape;
+        }
+
+        namespace Stall {
+
+            /** Properties of a Stall. */
+            interface $Properties {
+
+                /** Stall reason */
+                reason?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Stall. */
+            type $Shape = mmiobridge.v1.Stall.$Properties;
         }
 
         /**

@@ -57,7 +57,7 @@ describe('QEMU', () => {
   it('cannot print trace events', () => {
     const [result, ...rest] = look({ tracesToLog: false });
     expect(result && told(result)).toMatch(/^warning trace backend: .*without the backend log/);
-    expect(result?.remedy).toMatch(/KVM tracepoints.*\n.*--enable-trace-backends=log$/);
+    expect(result?.remedy).toMatch(/record --source kvm,.*\n.*--enable-trace-backends=log$/);
     expect(rest).toEqual([]);
   });
 

@@ -1,0 +1,72 @@
+import { Command, Option } from '@commander-js/extra-typings';
+import type { Command as AnyCommand } from 'commander';
+import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
+import { gather, markOption, parseCount } from '../parse.ts';
+
+const DEFAULT_ADDRESS = 'tcp://127.0.0.1:7420';
+const DEFAULT_PATTERN = '{host}-{device}-{time}.mmiocap';
+const DEFAULT_SESSIONS = 64;
+
+const HELP = `
+In -o, {host}, {device}, {session} and {time} (of its beginning, UTC) stand for those of the
+recording. A name that is taken gets a number: nothing is ever overwritten.
+
+Examples:
+  For recordings on this machine, or through an ssh tunnel:
+    MMIOBRIDGE_TOKEN=… mmiobridge listen -o '{host}-{device}-{time}.mmiotrace'
+  For those of other hosts:
+    mmiobridge listen tls://0.0.0.0:7420 --tls-cert cert.pem --tls-key key.pem --token-file token
+
+Ends with Ctrl-C; what was recorded meanwhile comes when it is started again.`;
+
+export function listenCommand(): AnyCommand {
+  const command = new Command('listen')
+    .summary('collect recordings that are made elsewhere (record --to)')
+    .description(
+      'Takes any number of recordings at once, and writes each as record would.\n' +
+        'What it has on its disk it acknowledges; the recorders keep the rest.',
+    )
+    .argument(
+      '[address...]',
+      `unix:PATH, tcp://HOST:PORT or tls://HOST:PORT (default: ${DEFAULT_ADDRESS})`,
+    )
+    .option(
+      '-o, --output <pattern>',
+      `what to write, as for record. May be given several times (default: ${DEFAULT_PATTERN})`,
+      gather,
+    )
+    .addOption(
+      new Option('--to <format>', 'format of outputs whose suffix names none').choices(
+        OUTPUT_FORMATS,
+      ),
+    )
+    .addOption(markOption())
+    .option('--token-file <file>', 'the token that senders must show (default: $MMIOBRIDGE_TOKEN)')
+    .option('--tls-cert <file>', 'certificate for tls://, PEM')
+    .option('--tls-key <file>', 'its key, PEM')
+    .option('--insecure-plaintext', 'take tcp:// from other machines, unencrypted')
+    .option(
+      '--state <dir>',
+      'where to note how far each recording has come (default: ~/.local/state/mmiobridge)',
+    )
+    .option('--max-sessions <n>', 'so many recordings at once', parseCount, DEFAULT_SESSIONS)
+    .addHelpText('after', HELP);
+  command.action(async (addresses, options) => {
+    const patterns = options.output ?? [DEFAULT_PATTERN];
+    for (const pattern of patterns) formatOfPath(pattern, options.to);
+    const { runListen } = await import('../run-listen.ts');
+    process.exitCode = await runListen({
+      addresses: addresses.length === 0 ? [DEFAULT_ADDRESS] : addresses,
+      patterns,
+      format: options.to,
+      marks: options.mark,
+      tokenFile: options.tokenFile,
+      certFile: options.tlsCert,
+      keyFile: options.tlsKey,
+      insecurePlaintext: options.insecurePlaintext ?? false,
+      stateDir: options.state,
+      maxSessions: options.maxSessions,
+    });
+  });
+  return command as unknown as AnyCommand;
+}
