@@ -1,17 +1,21 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { messageOf, MmioError } from '../base/errors.ts';
 import { newToken } from '../server/access-control.ts';
+import { Recordings } from '../server/recordings.ts';
 import { servePage } from '../server/serve.ts';
-import type { FromLivePage, LivePageTask } from './live-page.ts';
+import type { FromLivePage, LivePageTask, ShownRecording } from './live-page.ts';
 import { linkToRecorderOf } from './recorder-link.ts';
 
-const { path, port } = workerData as LivePageTask;
+const { port, token = newToken() } = workerData as LivePageTask;
 const tell = (message: FromLivePage): void => parentPort?.postMessage(message);
 
 try {
-  const link = linkToRecorderOf(path);
   const log = (line: string): void => tell({ kind: 'log', line });
-  const { url } = await servePage({ path, port, token: newToken(), link, log });
+  const recordings = new Recordings(log);
+  const { url } = await servePage({ recordings, port, token, log });
+  parentPort?.on('message', (shown: ShownRecording) =>
+    recordings.put({ ...shown, link: linkToRecorderOf(shown.path) }),
+  );
   tell({ kind: 'url', url });
 } catch (error) {
   const { code, evidence, hint } =

@@ -1,18 +1,23 @@
 /**
- * The page of a recording that runs, in a thread of its own: it reads the capture as any reader
- * does, so that nothing that a page does, or does not do, can hold up the recording.
+ * The page of recordings that run, in a thread of its own: it reads captures as any reader does, so
+ * that nothing that a page does, or does not do, can hold up a recording.
  */
 import { Worker } from 'node:worker_threads';
 import { MmioError } from '../base/errors.ts';
+import type { RecordingEntry } from '../server/recordings.ts';
 import { say } from './print.ts';
 
-/** What the page may use of memory; then it ends, and the recording goes on. */
+/** What the page may use of memory; then it ends, and the recordings go on. */
 const MAX_HEAP_MB = 1024;
 
 export interface LivePageTask {
-  readonly path: string;
+  /** 0: any that is free. */
   readonly port: number;
+  /** Undefined: a new one. */
+  readonly token: string | undefined;
 }
+
+export type ShownRecording = Omit<RecordingEntry, 'link'>;
 
 export type FromLivePage =
   | { readonly kind: 'url'; readonly url: string }
@@ -27,6 +32,8 @@ export type FromLivePage =
 
 export interface LivePage {
   readonly url: string;
+  /** Adds a recording, or tells of another state of one. */
+  show(recording: ShownRecording): void;
   close(): Promise<void>;
 }
 
@@ -50,17 +57,22 @@ export function startLivePage(task: LivePageTask): Promise<LivePage> {
     worker.on('message', (message: FromLivePage) => {
       if (message.kind === 'log') say(`page: ${message.line}`);
       else if (message.kind === 'failed') {
+        worker.unref();
         reject(new MmioError(message.code, message.message, message));
       } else {
-        resolve({ url: message.url, close: async () => void (await worker.terminate()) });
+        // From now on it does not keep the process.
+        worker.unref();
+        resolve({
+          url: message.url,
+          show: (recording) => worker.postMessage(recording),
+          close: async () => void (await worker.terminate()),
+        });
       }
     });
     worker.on('error', (error) => {
-      say(`the page has ended: ${error.message}; the recording goes on`);
+      say(`the page has ended: ${error.message}; what is recorded goes on`);
       reject(error);
     });
     worker.on('exit', () => reject(new MmioError('closed', 'the page has ended')));
-    // It does not keep the process.
-    worker.unref();
   });
 }

@@ -34,7 +34,7 @@ export function parseCount(text: string): number {
 /** `8080`; 0 is any that is free. */
 export function parsePort(text: string): number {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
-  if (!(port <= 65535)) throw new InvalidArgumentError(`${text} is no port.`);
+  if (!(port <= 65535)) throw new InvalidArgumentError(`${text} is no port, such as 8080.`);
   return port;
 }
 

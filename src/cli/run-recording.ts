@@ -1,6 +1,7 @@
 /** Runs a recording that has begun to its end: terminal, signals, summary, exit status. */
 import { rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { MmioError, messageOf } from '../base/errors.ts';
 import { isAlive } from '../machine/proc.ts';
 import type { RecordingEnd } from '../recording/recorder.ts';
@@ -103,7 +104,9 @@ async function startPage(wanted: RunOptions['page']): Promise<LivePage | undefin
   if (wanted === undefined) return undefined;
   const { startLivePage } = await import('./live-page.ts');
   try {
-    const page = await startLivePage(wanted);
+    const { path, port } = wanted;
+    const page = await startLivePage({ port, token: undefined });
+    page.show({ id: '1', path, name: basename(path), state: 'recording' });
     say(`page      ${page.url}`);
     return page;
   } catch (error) {

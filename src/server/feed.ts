@@ -1,7 +1,7 @@
 /** One capture that pages look at, finished or growing. */
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MmioError } from '../base/errors.ts';
+import { MmioError, messageOf } from '../base/errors.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { CaptureIndex } from './capture-index.ts';
@@ -9,7 +9,9 @@ import { FileFollower } from './follow.ts';
 import { Selections } from './selections.ts';
 
 export interface RecorderStatus {
-  readonly state: 'recording' | 'guest paused' | 'dropping' | 'draining';
+  /** `away`: its host cannot be reached just now, and is waited for. */
+  readonly state: 'recording' | 'guest paused' | 'dropping' | 'draining' | 'away';
+  /** Why nothing is written just now. */
   readonly stalled: string | null;
   readonly spoolBytes: number;
   readonly spoolLimitBytes: number;
@@ -34,6 +36,7 @@ const STATES = {
   'guest paused': State.STATE_PAUSED,
   dropping: State.STATE_DROPPING,
   draining: State.STATE_DRAINING,
+  away: State.STATE_AWAY,
 } as const;
 
 export class Feed {
@@ -45,7 +48,7 @@ export class Feed {
   generation = 0;
 
   readonly #stop = new AbortController();
-  readonly #fail: (error: unknown) => void;
+  readonly #log: (line: string) => void;
   readonly #samples: { readonly atMs: number; readonly rows: number }[] = [];
   #status: RecorderStatus | undefined;
 
@@ -53,25 +56,21 @@ export class Feed {
     path: string,
     index: CaptureIndex,
     link: RecorderLink,
-    fail: (error: unknown) => void,
+    log: (line: string) => void,
   ) {
     this.path = path;
     this.link = link;
     this.index = index;
-    this.#fail = fail;
+    this.#log = log;
     this.selections = new Selections(index, (error) => this.#onFailure(error));
   }
 
   /**
-   * Begins to read. Throws MmioError `not-found`; what goes wrong later is handed to `fail`, and
+   * Begins to read. Throws MmioError `not-found`; what goes wrong later is handed to `log`, and
    * what was read until then stays.
    */
-  static async open(
-    path: string,
-    link: RecorderLink,
-    fail: (error: unknown) => void,
-  ): Promise<Feed> {
-    const feed = new Feed(path, new CaptureIndex(await FileFollower.open(path)), link, fail);
+  static async open(path: string, link: RecorderLink, log: (line: string) => void): Promise<Feed> {
+    const feed = new Feed(path, new CaptureIndex(await FileFollower.open(path)), link, log);
     void feed.#run();
     void feed.#askRecorder();
     return feed;
@@ -101,7 +100,7 @@ export class Feed {
       damages: index.damages,
       bytesSeen: follower.position,
       bytes: Math.max(follower.length, follower.position),
-      canMark: status !== undefined,
+      canMark: status !== undefined && status.state !== 'away',
       stalled: status?.stalled ?? '',
       spoolBytes: status?.spoolBytes ?? 0,
       spoolLimitBytes: status?.spoolLimitBytes ?? 0,
@@ -166,6 +165,11 @@ export class Feed {
   #onFailure(error: unknown): void {
     if (error instanceof MmioError && error.code === 'closed') return;
     if (!this.#stop.signal.aborted) this.#fail(error);
+  }
+
+  #fail(error: unknown): void {
+    const evidence = error instanceof MmioError ? error.evidence : undefined;
+    this.#log(`${messageOf(error)}${evidence === undefined ? '' : ` (${evidence})`}`);
   }
 
   async #askRecorder(): Promise<void> {

@@ -15,8 +15,9 @@ import {
   tokenMatches,
 } from './access-control.ts';
 import { writeDownload } from './download.ts';
-import { Feed, type RecorderLink } from './feed.ts';
+import type { Feed } from './feed.ts';
 import { PageClient } from './page-client.ts';
+import type { Recordings } from './recordings.ts';
 import { readStaticFiles } from './static-files.ts';
 
 export const SUBPROTOCOL = 'mmiobridge.v1';
@@ -42,12 +43,11 @@ const HEADERS = {
 } as const;
 
 export interface ServeOptions {
-  /** A capture; it may still grow. */
-  readonly path: string;
+  /** More may come while it is served. */
+  readonly recordings: Recordings;
   /** 0: any that is free. */
   readonly port: number;
   readonly token: string;
-  readonly link: RecorderLink;
   /** What a person who looks after the server should know; never has the token in it. */
   readonly log: (line: string) => void;
 }
@@ -59,14 +59,10 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-/** Serves on loopback. Throws MmioError `not-found` for the file, `refused` for the port. */
+/** Serves on loopback. Throws MmioError `not-found` for the page, `refused` for the port. */
 export async function servePage(options: ServeOptions): Promise<PageServer> {
   const files = readStaticFiles();
-  const { log, token } = options;
-  const feed = await Feed.open(options.path, options.link, (error) => {
-    const evidence = error instanceof MmioError ? error.evidence : undefined;
-    log(`${options.path}: ${messageOf(error)}${evidence === undefined ? '' : ` (${evidence})`}`);
-  });
+  const { log, token, recordings } = options;
   const clients = new Set<PageClient>();
   const sockets = new WebSocketServer({
     noServer: true,
@@ -99,16 +95,31 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
       response.end(request.method === 'HEAD' ? undefined : file.bytes);
       return;
     }
-    if (url.pathname !== '/download') {
+    if (url.pathname !== '/download' && url.pathname !== '/recordings') {
       end(response, 404, 'There is nothing here.');
       return;
     }
     if (!tokenMatches(bearerOf(request), token)) {
-      log('refused a download without the right token');
+      log(`refused ${url.pathname.slice(1)} without the right token`);
       end(response, 401, 'The token is missing or wrong.');
       return;
     }
-    await download(feed, url.searchParams, response);
+    if (url.pathname === '/recordings') {
+      response.setHeader('Content-Type', 'application/json');
+      response.end(JSON.stringify(await recordings.list()));
+      return;
+    }
+    const id = recordingOf(url);
+    const feed = await recordings.acquire(id);
+    if (feed === undefined) {
+      end(response, 404, 'There is no such recording.');
+      return;
+    }
+    try {
+      await download(feed, url.searchParams, response);
+    } finally {
+      recordings.release(id);
+    }
   }
 
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
@@ -125,16 +136,33 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
     } else if (clients.size >= MAX_CLIENTS) {
       refuse('503 Service Unavailable', `${MAX_CLIENTS} are open`);
     } else {
-      sockets.handleUpgrade(request, socket, head, (webSocket) => {
-        const client = new PageClient(webSocket, feed, (reason) =>
-          log(`let a page go: it ${reason}`),
-        );
-        clients.add(client);
-        webSocket.on('close', () => clients.delete(client));
-        client.tick();
+      open(request, socket, head).catch((error: unknown) => {
+        refuse('404 Not Found', messageOf(error));
       });
     }
   });
+
+  async function open(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const id = recordingOf(new URL(request.url ?? '/', 'http://localhost'));
+    const feed = await recordings.acquire(id);
+    if (feed === undefined) throw new MmioError('not-found', `there is no recording ${quoted(id)}`);
+    if (socket.destroyed) {
+      recordings.release(id);
+      return;
+    }
+    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      const client = new PageClient(webSocket, feed, (reason) =>
+        log(`let a page go: it ${reason}`),
+      );
+      clients.add(client);
+      webSocket.on('close', () => {
+        clients.delete(client);
+        recordings.release(id);
+      });
+      client.tick();
+    });
+  }
+
   const timer = setInterval(() => {
     for (const client of clients) client.tick();
   }, TICK_MS);
@@ -145,14 +173,14 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
     sockets.close();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
-    await feed.close();
+    recordings.close();
   };
   try {
     const port = await listen(server, options.port);
     return { url: `http://127.0.0.1:${port}/#${token}`, port, close };
   } catch (error) {
     clearInterval(timer);
-    await feed.close();
+    recordings.close();
     throw error;
   }
 }
@@ -173,6 +201,11 @@ function listen(server: Server, port: number): Promise<number> {
     });
     server.listen(port, '127.0.0.1', () => resolve((server.address() as AddressInfo).port));
   });
+}
+
+/** The one that is asked for. */
+function recordingOf(url: URL): string {
+  return url.searchParams.get('recording') ?? '';
 }
 
 async function download(

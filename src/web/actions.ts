@@ -1,5 +1,6 @@
 /** What keys and buttons do. */
-import { ask, token } from './connection.ts';
+import { authorized } from './address.ts';
+import { ask } from './connection.ts';
 import { LIST } from './shown.ts';
 import * as state from './state.ts';
 
@@ -32,14 +33,13 @@ export type Format = 'mmiotrace' | 'ndjson' | 'capture';
 
 export function download(format: Format, span: state.Span | undefined): Promise<void> {
   return attempt(async () => {
-    const query = new URLSearchParams({ format });
+    const query = new URLSearchParams({ format, recording: state.chosen.peek() ?? '' });
     if (span !== undefined) {
       query.set('from', String(span.fromNs));
       query.set('to', String(span.toNs));
     }
     state.say('preparing the download');
-    const headers = { Authorization: `Bearer ${token()}` };
-    const response = await fetch(`download?${query.toString()}`, { headers });
+    const response = await fetch(`download?${query.toString()}`, authorized());
     if (!response.ok) throw new Error(`the download failed: ${await response.text()}`);
     const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1];
     const link = document.createElement('a');

@@ -4,6 +4,7 @@ import { clearAll, jumpToMark, toggleZoom } from './actions.ts';
 import { DeviceMap } from './device-map.tsx';
 import { Dialogs } from './dialogs.tsx';
 import { count } from './format.ts';
+import { Choice } from './recording-list.tsx';
 import { RegisterPanel } from './register-panel.tsx';
 import * as state from './state.ts';
 import { Timeline } from './timeline.tsx';
@@ -18,6 +19,16 @@ export function App() {
   return (
     <>
       <TopBar />
+      {state.chosen.value === undefined ? <Choice /> : <Recording />}
+      <Dialogs />
+      <Notes />
+    </>
+  );
+}
+
+function Recording() {
+  return (
+    <>
       <Timeline />
       <ToolBar />
       <main class={state.register.value === undefined ? '' : 'with-register'}>
@@ -25,8 +36,6 @@ export function App() {
         <AccessList />
         <RegisterPanel />
       </main>
-      <Dialogs />
-      <Notes />
     </>
   );
 }
@@ -70,6 +79,9 @@ const ACTIONS: Readonly<Record<string, () => void>> = {
   m: () => {
     if (state.summary.peek().canMark === true) state.dialog.value = 'mark';
     else state.say('marks are put in while a recording runs', true);
+  },
+  o: () => {
+    if ((state.recordings.peek()?.length ?? 0) > 1) state.dialog.value = 'recordings';
   },
   z: toggleZoom,
   '[': () => jumpToMark(-1),

@@ -3,6 +3,7 @@ import { effect } from '@preact/signals';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { PayloadDecoder } from '../wire/payload.ts';
+import { token } from './address.ts';
 import { LIST, MAP, TIMELINE, toShown } from './shown.ts';
 import * as state from './state.ts';
 
@@ -28,41 +29,48 @@ interface Waiting {
 
 const RETRY_MS = 1000;
 
-export const token = (): string => location.hash.slice(1);
-
 let socket: WebSocket | undefined;
 let nextId = 1;
-let opened = false;
+let retry = 0;
 const waiting = new Map<number, Waiting>();
 /** The last watch of each slot that was asked for and not yet carried out. */
 const watching = new Map<number, number>();
 
-export function connect(): void {
-  state.connection.value = opened ? 'lost' : 'connecting';
+/** Looks at that recording from now on, and comes back to it; undefined: at none. */
+export function connect(recording: string | undefined): void {
+  clearTimeout(retry);
+  const before = socket;
+  socket = undefined;
+  before?.close();
+  leave();
+  if (recording === undefined) return;
   const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-  const url = `${scheme}://${location.host}/ws`;
+  const url = `${scheme}://${location.host}/ws?recording=${encodeURIComponent(recording)}`;
   const current = new WebSocket(url, ['mmiobridge.v1', `token.${token()}`]);
+  socket = current;
   current.binaryType = 'arraybuffer';
-  let wasOpen = false;
   current.addEventListener('open', () => {
-    wasOpen = true;
-    opened = true;
-    socket = current;
+    if (socket !== current) return;
     state.forget();
     state.connection.value = 'open';
     watchAll();
   });
   current.addEventListener('message', ({ data }) => {
-    if (data instanceof ArrayBuffer) onMessage(v1.ServerMessage.decode(new Uint8Array(data)));
+    if (socket !== current || !(data instanceof ArrayBuffer)) return;
+    onMessage(v1.ServerMessage.decode(new Uint8Array(data)));
   });
   current.addEventListener('close', () => {
-    if (socket === current) socket = undefined;
-    for (const { reject } of waiting.values()) reject(new Error('the connection was lost'));
-    waiting.clear();
-    watching.clear();
-    state.connection.value = wasOpen || opened ? 'lost' : 'refused';
-    setTimeout(connect, RETRY_MS);
+    if (socket !== current) return;
+    leave();
+    state.connection.value = 'lost';
+    retry = setTimeout(() => connect(recording), RETRY_MS);
   });
+}
+
+function leave(): void {
+  for (const { reject } of waiting.values()) reject(new Error('the connection was lost'));
+  waiting.clear();
+  watching.clear();
 }
 
 /** Rejects with `Refused`, or where there is no connection. */
@@ -147,7 +155,7 @@ function watchAll(): void {
 }
 
 async function watch(slot: number, filter: string, span: state.Span | undefined): Promise<void> {
-  if (socket === undefined) return;
+  if (socket?.readyState !== WebSocket.OPEN) return;
   const turn = nextId;
   watching.set(slot, turn);
   try {

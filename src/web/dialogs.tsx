@@ -2,6 +2,7 @@ import { useLayoutEffect, useRef } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
 import { addMark, download, type Format } from './actions.ts';
 import { bytes, count, hex, length, moment } from './format.ts';
+import { RecordingList } from './recording-list.tsx';
 import * as state from './state.ts';
 import { spanText } from './timeline.tsx';
 
@@ -15,6 +16,12 @@ export function Dialogs() {
       return <NewMark />;
     case 'download':
       return <Download />;
+    case 'recordings':
+      return (
+        <Box title="Recordings">
+          <RecordingList />
+        </Box>
+      );
     case undefined:
       return null;
   }
@@ -61,7 +68,7 @@ const KEYS = [
   ['z', 'timeline of the span, or of all'],
   ['[ ]', 'span from one mark to the next'],
   ['m', 'put a mark into a running recording'],
-  ['c, d', 'coverage and loss; download'],
+  ['c, d, o', 'coverage and loss; download; other recordings'],
   ['Esc', 'close what is open, then show everything again'],
 ] as const;
 

@@ -1,7 +1,7 @@
 import { render } from 'preact';
 import { App } from './app.tsx';
-import { connect } from './connection.ts';
+import { followRecordings } from './recordings.ts';
 
 const root = document.getElementById('app');
 if (root !== null) render(<App />, root);
-connect();
+void followRecordings();

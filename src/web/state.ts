@@ -45,6 +45,19 @@ export interface Shown {
 
 export type Connection = 'connecting' | 'open' | 'lost' | 'refused';
 
+/** What `/recordings` tells: see server/recordings.ts. */
+export interface Listed {
+  readonly id: string;
+  readonly file: string;
+  readonly name: string;
+  readonly state: 'recording' | 'waiting' | 'finished';
+  readonly bytes: number;
+  readonly changedMs: number;
+}
+
+/** What there is to look at, and the one that is looked at. */
+export const recordings = signal<readonly Listed[] | undefined>(undefined);
+export const chosen = signal<string | undefined>(undefined);
 export const connection = signal<Connection>('connecting');
 export const summary = signal<mmiobridge.v1.Summary.$Properties>({});
 export const header = signal<SessionHeader | undefined>(undefined);
@@ -78,7 +91,9 @@ export const toast = signal<{ readonly text: string; readonly bad: boolean } | u
 );
 /** How much the page missed because it did not keep up. */
 export const missed = signal<{ readonly accesses: number } | undefined>(undefined);
-export const dialog = signal<'help' | 'coverage' | 'mark' | 'download' | undefined>(undefined);
+export const dialog = signal<'help' | 'coverage' | 'mark' | 'download' | 'recordings' | undefined>(
+  undefined,
+);
 
 export const lastTimeNs = computed(() => Math.max(1, summary.value.lastTimeNs ?? 0));
 
@@ -113,6 +128,7 @@ export function registerFilter({ region, offset }: Register): string {
 }
 
 export function forget(): void {
+  summary.value = {};
   header.value = undefined;
   end.value = undefined;
   tables.value = { tables: new Tables() };

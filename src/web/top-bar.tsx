@@ -11,20 +11,42 @@ const WORDS: Readonly<Record<number, readonly [string, string]>> = {
   [State.STATE_DROPPING]: ['dropping accesses', 'bad'],
   [State.STATE_DRAINING]: ['ending', 'run'],
   [State.STATE_ENDED]: ['finished', 'ok'],
+  [State.STATE_AWAY]: ['its host is away', 'warn'],
   [State.STATE_OPEN]: ['no end: cut off, or recorded elsewhere', 'warn'],
 };
 
 /** Is it running, at what rate, is anything lost or bypassed. */
 export function TopBar() {
+  const chosen = state.chosen.value !== undefined;
+  return (
+    <header class="top">
+      <StateBadge />
+      <Name />
+      {chosen && <Figures />}
+      <span class="grow" />
+      {chosen && (
+        <button
+          onClick={() => (state.dialog.value = 'download')}
+          title="Download all or the span (d)"
+        >
+          Download
+        </button>
+      )}
+      <button onClick={() => (state.dialog.value = 'help')} title="Keys and filter language (?)">
+        Help
+      </button>
+    </header>
+  );
+}
+
+function Figures() {
   const summary = state.summary.value;
   const accesses = (summary.reads ?? 0) + (summary.writes ?? 0);
   const seen = summary.bytesSeen ?? 0;
   const all = summary.bytes ?? 0;
   const running = summary.state === State.STATE_RECORDING;
   return (
-    <header class="top">
-      <StateBadge />
-      <h1 title={summary.name ?? ''}>{summary.name ?? 'mmiobridge'}</h1>
+    <>
       <dl class="figures">
         <Figure name="time" value={length(summary.lastTimeNs ?? 0)} />
         <Figure name="accesses" value={count(accesses)} id="accesses" />
@@ -47,17 +69,25 @@ export function TopBar() {
           reading {Math.floor((100 * seen) / all)} %
         </span>
       )}
-      <span class="grow" />
+    </>
+  );
+}
+
+/** Of what is looked at; with several, a way to the others. */
+function Name() {
+  const listed = state.recordings.value ?? [];
+  const one = listed.find(({ id }) => id === state.chosen.value);
+  if (one === undefined || listed.length === 1) return <h1>{one?.file ?? 'mmiobridge'}</h1>;
+  return (
+    <h1>
       <button
-        onClick={() => (state.dialog.value = 'download')}
-        title="Download all or the span (d)"
+        id="others"
+        onClick={() => (state.dialog.value = 'recordings')}
+        title={`${one.file}; ${listed.length} recordings (o)`}
       >
-        Download
+        {one.name} <small>{listed.length} recordings ▾</small>
       </button>
-      <button onClick={() => (state.dialog.value = 'help')} title="Keys and filter language (?)">
-        Help
-      </button>
-    </header>
+    </h1>
   );
 }
 
@@ -89,6 +119,14 @@ function StateBadge() {
       </span>
     );
   }
+  const listed = state.recordings.value;
+  if (listed !== undefined && state.chosen.value === undefined && connection !== 'lost') {
+    return (
+      <span class="state ok" id="state" role="status">
+        {listed.length === 0 ? 'waiting' : 'collecting'}
+      </span>
+    );
+  }
   if (connection !== 'open') {
     const text = connection === 'lost' ? 'connection lost, trying again' : 'connecting';
     return (
@@ -99,9 +137,10 @@ function StateBadge() {
   }
   const { state: code, stalled } = state.summary.value;
   const [word, kind] = WORDS[code ?? 0] ?? ['connecting', 'warn'];
+  const why = stalled && (code === State.STATE_AWAY ? word : 'waiting for room');
   return (
     <span class={`state ${stalled ? 'bad' : kind}`} id="state" role="status">
-      {stalled ? `waiting for room: ${stalled}` : word}
+      {why ? `${why}: ${stalled}` : word}
     </span>
   );
 }

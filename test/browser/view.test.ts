@@ -258,7 +258,7 @@ test('text from a recording is never taken for HTML', async () => {
   await waitForMatches(evilPage.page, '1,000');
   const marks = await evilPage.page.locator('#marks option').allTextContents();
   expect(marks[1]).toContain(evil);
-  expect(await evilPage.page.title()).toBe('mmiobridge');
+  expect(await evilPage.page.title()).toBe('evil.mmiocap – mmiobridge');
   expect(await evilPage.page.locator('img').count()).toBe(0);
   expect(evilPage.complaints).toEqual([]);
 });

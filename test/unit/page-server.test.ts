@@ -1,10 +1,11 @@
 import { request as httpRequest } from 'node:http';
-import { truncateSync, writeFileSync, appendFileSync, readFileSync } from 'node:fs';
+import { statSync, truncateSync, writeFileSync, appendFileSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { newToken } from '../../src/server/access-control.ts';
 import type { RecorderLink } from '../../src/server/feed.ts';
+import { Recordings } from '../../src/server/recordings.ts';
 import { servePage, SUBPROTOCOL, type PageServer } from '../../src/server/serve.ts';
 import { v1 } from '../../src/wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../../src/wire/generated/types.ts';
@@ -18,6 +19,7 @@ const NOBODY: RecorderLink = { status: async () => undefined, mark: async () => 
 
 interface Served extends AsyncDisposable {
   readonly server: PageServer;
+  readonly recordings: Recordings;
   readonly token: string;
   readonly place: Workplace;
   readonly path: string;
@@ -30,10 +32,13 @@ async function serve(rows: number, link = NOBODY, ended = true): Promise<Served>
   await writeBigCapture(path, { rows, ended });
   const log: string[] = [];
   const token = newToken();
-  const options = { path, port: 0, token, link, log: (line: string) => void log.push(line) };
-  const server = await servePage(options);
+  const note = (line: string): void => void log.push(line);
+  const recordings = new Recordings(note);
+  recordings.put({ id: '1', path, name: 'nic0', state: 'recording', link });
+  const server = await servePage({ recordings, port: 0, token, log: note });
   return {
     server,
+    recordings,
     token,
     place,
     path,
@@ -61,8 +66,8 @@ class Peer implements Disposable {
     });
   }
 
-  static async open({ server, token }: Served): Promise<Peer> {
-    const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, [
+  static async open({ server, token }: Served, id = '1'): Promise<Peer> {
+    const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws?recording=${id}`, [
       SUBPROTOCOL,
       `token.${token}`,
     ]);
@@ -118,7 +123,7 @@ function handshake({ server }: Served, { host, origin, protocol }: Handshake): P
     const request = httpRequest({
       port: server.port,
       host: '127.0.0.1',
-      path: '/ws',
+      path: '/ws?recording=1',
       headers: {
         Host: host ?? `127.0.0.1:${server.port}`,
         Connection: 'Upgrade',
@@ -192,18 +197,21 @@ describe('who may see a recording', () => {
     await using served = await serve(10);
     const { token } = served;
     const authorization = { Authorization: `Bearer ${token}` };
-    expect((await get(served, '/download?format=mmiotrace')).status).toBe(401);
-    expect((await get(served, `/download?format=mmiotrace&token=${token}`)).status).toBe(401);
-    const whole = await get(served, '/download?format=mmiotrace', authorization);
+    expect((await get(served, '/download?recording=1&format=mmiotrace')).status).toBe(401);
+    expect(
+      (await get(served, `/download?recording=1&format=mmiotrace&token=${token}`)).status,
+    ).toBe(401);
+    const whole = await get(served, '/download?recording=1&format=mmiotrace', authorization);
     expect(whole.status).toBe(200);
     expect(whole.body.toString()).toMatch(/^VERSION 20070824\n/);
-    expect((await get(served, '/download?format=exe', authorization)).status).toBe(400);
+    expect((await get(served, '/download?recording=1&format=exe', authorization)).status).toBe(400);
     expect((await get(served, '/', { Host: 'evil.example' })).status).toBe(403);
     for (const path of [
       '/../package.json',
       '/..%2fpackage.json',
       '/assets/../../cli/main.js',
       '/ws',
+      '/recordings/1',
     ]) {
       expect((await get(served, path)).status, path).toBe(404);
     }
@@ -212,6 +220,26 @@ describe('who may see a recording', () => {
     const policy = String(page.headers['content-security-policy']);
     expect(policy).toContain("default-src 'none'");
     expect(policy).not.toContain('unsafe');
+  });
+
+  test('the list of recordings needs it, too, and none but those is served', async () => {
+    await using served = await serve(10);
+    const { token, recordings, path } = served;
+    recordings.put({ id: '2', path: '/nowhere', name: 'gone', state: 'waiting', link: NOBODY });
+    expect((await get(served, '/recordings')).status).toBe(401);
+    const authorization = { Authorization: `Bearer ${token}` };
+    const listed = await get(served, '/recordings', authorization);
+    expect(JSON.parse(listed.body.toString())).toMatchObject([
+      { id: '1', file: 'a.mmiocap', name: 'nic0', state: 'recording', bytes: statSync(path).size },
+      { id: '2', file: 'nowhere', name: 'gone', state: 'waiting', bytes: 0 },
+    ]);
+    for (const id of ['', '3', '../a', '__proto__']) {
+      await expect(Peer.open(served, id), id).rejects.toThrow('404');
+      const query = `/download?format=mmiotrace&recording=${encodeURIComponent(id)}`;
+      expect((await get(served, query, authorization)).status, id).toBe(404);
+    }
+    await expect(Peer.open(served, '2')).rejects.toThrow('404');
+    expect(served.log.join('\n')).toContain('cannot read /nowhere');
   });
 
   test('one that talks rubbish is let go, and the others never notice', async () => {

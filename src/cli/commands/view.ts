@@ -28,14 +28,17 @@ export function viewCommand(): AnyCommand {
     .addHelpText('after', HELP);
   command.action(async (file, { port }) => {
     const { newToken } = await import('../../server/access-control.ts');
+    const { Recordings } = await import('../../server/recordings.ts');
     const { servePage } = await import('../../server/serve.ts');
     const { linkToRecorderOf } = await import('../recorder-link.ts');
     using interrupts = new Interrupts();
     const capture = await captureOf(file);
     try {
-      const link = linkToRecorderOf(capture.path);
-      const token = newToken();
-      const server = await servePage({ path: capture.path, port, token, link, log: say });
+      const { path } = capture;
+      const recordings = new Recordings(say);
+      const link = linkToRecorderOf(path);
+      recordings.put({ id: '1', path, name: basename(path), state: 'finished', link });
+      const server = await servePage({ recordings, port, token: newToken(), log: say });
       answer(server.url);
       say('open it in a browser; Ctrl-C ends');
       await new Promise<void>((resolve) => {

@@ -5964,6 +5964,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 values[valuesById[3] = "STATE_DROPPING"] = 3;
                 values[valuesById[4] = "STATE_DRAINING"] = 4;
                 values[valuesById[5] = "STATE_ENDED"] = 5;
+                values[valuesById[7] = "STATE_AWAY"] = 7;
                 values[valuesById[6] = "STATE_OPEN"] = 6;
                 return values;
             })();

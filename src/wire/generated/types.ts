@@ -3978,6 +3978,9 @@ export declare namespace mmiobridge {
                 /** STATE_ENDED value */
                 STATE_ENDED = 5,
 
+                /** STATE_AWAY value */
+                STATE_AWAY = 7,
+
                 /** STATE_OPEN value */
                 STATE_OPEN = 6
             }
