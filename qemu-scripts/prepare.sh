@@ -22,11 +22,12 @@ fi
 
 # The build is stamped by its entry point; anything newer in src makes it stale.
 if [ ! -f dist/cli/main.js ] ||
-  [ -n "$(find src tsconfig.json tsconfig.build.json -newer dist/cli/main.js | head -n 1)" ]; then
+  [ -n "$(find src tsconfig.json tsconfig.build.json vite.config.ts -newer dist/cli/main.js | head -n 1)" ]; then
   say 'building dist'
   # Built beside and put in place at the end: what runs from dist meanwhile is not disturbed.
   rm -rf dist.new
   node_modules/.bin/tsc -p tsconfig.build.json --outDir dist.new
+  node_modules/.bin/vite build --logLevel warn --outDir "$PWD/dist.new/web"
   chmod +x dist.new/cli/main.js
   rm -rf dist
   mv dist.new dist

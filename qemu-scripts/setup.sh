@@ -28,6 +28,7 @@ openssl their certificate
 tmux a terminal for the tests of what a person sees on theirs
 zsh a shell whose completion the tests try
 fish another one
+chromium the browser of the tests of the page
 '
 # No -t archive of its own: the lines above decide, the machine's sources say from where.
 # Recommended packages of QEMU are graphical front ends, which no one needs here.

@@ -34,7 +34,7 @@ const RULES: ImportRules = {
     recording: ABOVE_RECORDING,
     doctor: ['base', 'model', 'qmp', 'host', 'machine'],
     bridge: ['base', 'model', 'wire', 'machine', 'sinks', 'recording'],
-    server: ['base', 'model', 'wire'],
+    server: ['base', 'model', 'wire', 'sources', 'sinks'],
     web: ['base', 'model', 'wire'],
     lab: ['base', 'model', 'machine', 'recording'],
     cli: [...ABOVE_RECORDING, 'recording', 'doctor', 'bridge', 'server', 'lab'],

@@ -2,7 +2,7 @@
  * Where `mark` and `status` find the recordings that a collector on this machine takes: a folder
  * each, beside those of the recordings that are made here.
  */
-import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { serveControl, type ControlRequest } from '../recording/control.ts';
@@ -23,6 +23,8 @@ export interface CollectedInfo {
   readonly session: string;
   readonly collector: ProcessRef;
   readonly controlSocket: string;
+  /** None before the recording begins. */
+  readonly outputs: readonly string[];
 }
 
 /** What a collector answers to `status`. */
@@ -39,10 +41,13 @@ export interface CollectedStatus {
 export class CollectedDir {
   readonly #path: string;
   readonly #server: Server;
+  #info: CollectedInfo;
+  #written = Promise.resolve();
 
-  private constructor(path: string, server: Server) {
+  private constructor(path: string, server: Server, info: CollectedInfo) {
     this.#path = path;
     this.#server = server;
+    this.#info = info;
   }
 
   static async create(
@@ -60,13 +65,28 @@ export class CollectedDir {
     await mkdir(path, { mode: 0o700 });
     const controlSocket = join(path, 'control.sock');
     const server = await serveControl(controlSocket, answer);
-    const info: CollectedInfo = { id, session, collector: ourselves(), controlSocket };
-    await writeFile(join(path, INFO), JSON.stringify(info), { mode: 0o600 });
-    return new CollectedDir(path, server);
+    const info = { id, session, collector: ourselves(), controlSocket, outputs: [] };
+    const dir = new CollectedDir(path, server, info);
+    await dir.#write();
+    return dir;
+  }
+
+  setOutputs(outputs: readonly string[]): void {
+    this.#info = { ...this.#info, outputs };
+    // Without it the recording is not found by its outputs, which is no reason to stop it.
+    this.#written = this.#written.then(() => this.#write()).catch(() => undefined);
+  }
+
+  /** Whoever reads it meanwhile reads it whole. */
+  async #write(): Promise<void> {
+    const path = join(this.#path, INFO);
+    await writeFile(`${path}.new`, JSON.stringify(this.#info), { mode: 0o600 });
+    await rename(`${path}.new`, path);
   }
 
   async remove(): Promise<void> {
     this.#server.close();
+    await this.#written;
     await rm(this.#path, { recursive: true, force: true });
   }
 }

@@ -11,9 +11,22 @@ import { tame } from './output-names.ts';
 
 const REPLY_LIMIT_MS = 4000;
 
+/** A recording whose outputs are known. */
+export interface CollectedRecording {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  /** Its host and devices. */
+  readonly name: string;
+  readonly outputs: readonly string[];
+  /** `waiting`: for its sender to come back. */
+  readonly state: 'recording' | 'waiting' | 'finished';
+}
+
 export interface CollectingOptions {
   readonly intake: IntakeOptions;
   readonly notice: (message: string) => void;
+  /** It begins, or another state of it does. */
+  readonly onRecording: (recording: CollectedRecording) => void;
   /** Nothing more is to be waited for. */
   readonly onEnd: () => void;
 }
@@ -25,6 +38,7 @@ interface Asked {
 
 export class Collecting {
   readonly #options: CollectingOptions;
+  readonly #id: string;
   readonly #name: string;
   readonly #asked = new Map<number, Asked>();
   #dir: CollectedDir | undefined;
@@ -39,6 +53,7 @@ export class Collecting {
 
   constructor(hello: Hello, options: CollectingOptions) {
     this.#options = options;
+    this.#id = hello.recording;
     this.#name = `${tame(hello.host)} ${hello.devices.map(tame).join('+') || tame(hello.session)}`;
   }
 
@@ -69,9 +84,14 @@ export class Collecting {
     const intake = await Intake.open(hello, this.#options.intake, {
       send: (message) => connection.send(message),
       onStall: (reason) => this.#stall(connection, reason),
-      onBegin: (outputs) => this.#say(`recording begins: ${outputs.join(', ')}`),
-      onFinished: (accesses) =>
-        this.#say(`finished: ${accesses} accesses in ${intake.outputs.join(', ')}`),
+      onBegin: (outputs) => {
+        this.#say(`recording begins: ${outputs.join(', ')}`);
+        this.#tell('recording', outputs);
+      },
+      onFinished: (accesses) => {
+        this.#say(`finished: ${accesses} accesses in ${intake.outputs.join(', ')}`);
+        this.#tell('finished', intake.outputs);
+      },
       onFailure: (error) => {
         const reason = wordsOf(error);
         connection.drop(reason, { kind: 'refusal', reason });
@@ -85,8 +105,10 @@ export class Collecting {
       message: (message) => this.#take(intake, message),
       frame: (payload) => intake.takeFrame(payload),
     });
-    if (intake.outputs.length > 0) this.#say(`goes on from ${peer}`);
-    else this.#say(`connected from ${peer}`);
+    if (intake.outputs.length > 0) {
+      this.#say(`goes on from ${peer}`);
+      this.#tell(intake.finished ? 'finished' : 'recording', intake.outputs);
+    } else this.#say(`connected from ${peer}`);
     connection.send({
       kind: 'welcome',
       version: BRIDGE_VERSION,
@@ -126,7 +148,10 @@ export class Collecting {
     if (finished && this.#connection === undefined) return this.#leave();
     if (this.#closed) return;
     this.#problem = reason;
-    if (!finished) this.#say(`connection lost: ${reason}; its sender can come back`);
+    if (finished) return;
+    this.#say(`connection lost: ${reason}; its sender can come back`);
+    const outputs = intake?.outputs ?? [];
+    if (outputs.length > 0) this.#tell('waiting', outputs);
   }
 
   /** It was refused, and has been told so. */
@@ -146,6 +171,11 @@ export class Collecting {
     this.#problem = reason;
     this.#say(reason === undefined ? 'the output has room again' : `waiting for room: ${reason}`);
     connection.send({ kind: 'stall', reason: reason ?? '' });
+  }
+
+  #tell(state: CollectedRecording['state'], outputs: readonly string[]): void {
+    this.#options.onRecording({ id: this.#id, name: this.#name, outputs, state });
+    this.#dir?.setOutputs(outputs);
   }
 
   #say(what: string): void {

@@ -9,7 +9,7 @@ import { MmioError } from '../base/errors.ts';
 import { BRIDGE_VERSION, type Hello } from '../wire/bridge-messages.ts';
 import { requireConfidential, type BridgeAddress } from './address.ts';
 import { StateFolder } from './collected-state.ts';
-import { Collecting } from './collecting.ts';
+import { Collecting, type CollectedRecording } from './collecting.ts';
 import { Connection, wordsOf } from './connection.ts';
 import type { IntakeOptions } from './intake.ts';
 import { listenOn, type Certificate } from './listener.ts';
@@ -33,6 +33,8 @@ export interface CollectorOptions extends Omit<IntakeOptions, 'states'> {
   /** So many recordings at once. */
   readonly maxSessions: number;
   readonly notice: (message: string) => void;
+  /** A recording begins, or another state of it does. */
+  readonly onRecording: (recording: CollectedRecording) => void;
 }
 
 export class Collector {
@@ -128,6 +130,7 @@ export class Collector {
       recording = new Collecting(hello, {
         intake: { ...this.#options, states: this.#states },
         notice: this.#options.notice,
+        onRecording: this.#options.onRecording,
         onEnd: () => this.#recordings.delete(hello.recording),
       });
       this.#recordings.set(hello.recording, recording);

@@ -10,6 +10,7 @@ import { recordCommand } from './commands/record.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { statusCommand } from './commands/status.ts';
 import { unbindCommand } from './commands/unbind.ts';
+import { viewCommand } from './commands/view.ts';
 
 /** All commands, in the order in which help lists them. */
 export function buildProgram(): Command {
@@ -27,6 +28,7 @@ export function buildProgram(): Command {
     recordCommand(),
     resumeCommand(),
     convertCommand(),
+    viewCommand(),
     markCommand(),
     statusCommand(),
     listenCommand(),

@@ -1,12 +1,14 @@
 /** Runs a recording that has begun to its end: terminal, signals, summary, exit status. */
 import { rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { MmioError, messageOf } from '../base/errors.ts';
 import { isAlive } from '../machine/proc.ts';
 import type { RecordingEnd } from '../recording/recorder.ts';
 import type { Started } from '../recording/assemble.ts';
 import { Interrupts } from './interrupts.ts';
-import { EXIT, say } from './print.ts';
+import type { LivePage } from './live-page.ts';
+import { EXIT, say, sayError } from './print.ts';
 import { formatMissing, formatSummary } from './summary.ts';
 import { Terminal } from './terminal.ts';
 
@@ -16,6 +18,9 @@ export interface RunOptions {
   readonly busiest: number;
   /** Ends by itself after so long. */
   readonly seconds: number | undefined;
+  /** Shows it in a browser while it runs, and, if it is to stay, until Ctrl-C after that. */
+  readonly page?:
+    { readonly path: string; readonly port: number; readonly stays: boolean } | undefined;
 }
 
 /** Returns the exit status. Throws what `begin`, or the recording, failed with. */
@@ -27,6 +32,7 @@ export async function runRecording(
   const started = await begin();
   const { live, child, info, dir } = started;
   say(options.begun(info.id));
+  const page = await startPage(options.page);
   let interrupted = false;
   const end = () => void live.end().catch((error: unknown) => say(messageOf(error)));
   const interrupt = () => {
@@ -78,8 +84,36 @@ export async function runRecording(
   }
   const code = result.vm?.exit?.code ?? 0;
   if (code !== 0) say(`QEMU ended with status ${code}`);
+  if (page !== undefined && options.page?.stays === true && !interrupted) {
+    say(`the page stays open until Ctrl-C: ${page.url}`);
+    using last = new Interrupts();
+    // The page's thread does not keep the process.
+    const awake = setInterval(() => undefined, 60_000);
+    await new Promise<void>((resolve) => {
+      last.listen(() => resolve());
+    });
+    clearInterval(awake);
+  }
+  await page?.close();
   if (interrupted) return EXIT.interrupted;
   return result.complete ? EXIT.complete : EXIT.incomplete;
+}
+
+/** A recording goes on without its page, too. */
+async function startPage(wanted: RunOptions['page']): Promise<LivePage | undefined> {
+  if (wanted === undefined) return undefined;
+  const { startLivePage } = await import('./live-page.ts');
+  try {
+    const { path, port } = wanted;
+    const page = await startLivePage({ port, token: undefined });
+    page.show({ id: '1', path, name: basename(path), state: 'recording' });
+    say(`page      ${page.url}`);
+    return page;
+  } catch (error) {
+    sayError(error, false);
+    say('  the recording goes on without a page: mmiobridge view shows it');
+    return undefined;
+  }
 }
 
 function report(started: Started, end: RecordingEnd, options: RunOptions, seconds: number): void {

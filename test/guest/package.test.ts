@@ -23,6 +23,7 @@ test('npm pack makes a package that installs globally and runs from any folder',
   const files = listing.trimEnd().split('\n');
   for (const file of [
     'dist/cli/main.js',
+    'dist/web/index.html',
     'LICENSE',
     'README.md',
     'docs/formats.md',
@@ -47,7 +48,7 @@ test('npm pack makes a package that installs globally and runs from any folder',
   expect((await run(program, ['--version'], elsewhere)).stdout).toBe(`${VERSION}\n`);
   const help = await run(program, ['--help'], elsewhere);
   expect(help.status, help.stderr).toBe(0);
-  for (const command of ['record', 'resume', 'convert', 'mark', 'status']) {
+  for (const command of ['record', 'resume', 'convert', 'view', 'mark', 'status']) {
     expect(help.stdout).toMatch(new RegExp(`^ +${command}\\b`, 'm'));
   }
   const converted = await run(program, ['convert', '-', '-o', '-'], {

@@ -1,7 +1,8 @@
 import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
+import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, markOption, parseCount } from '../parse.ts';
+import { gather, markOption, parseCount, parsePort } from '../parse.ts';
 
 const DEFAULT_ADDRESS = 'tcp://127.0.0.1:7420';
 const DEFAULT_PATTERN = '{host}-{device}-{time}.mmiocap';
@@ -16,6 +17,8 @@ Examples:
     MMIOBRIDGE_TOKEN=… mmiobridge listen -o '{host}-{device}-{time}.mmiotrace'
   For those of other hosts:
     mmiobridge listen tls://0.0.0.0:7420 --tls-cert cert.pem --tls-key key.pem --token-file token
+  And look at them while they come:
+    mmiobridge listen --live=8080 --token-file token
 
 Ends with Ctrl-C; what was recorded meanwhile comes when it is started again.`;
 
@@ -50,10 +53,26 @@ export function listenCommand(): AnyCommand {
       'where to note how far each recording has come (default: ~/.local/state/mmiobridge)',
     )
     .option('--max-sessions <n>', 'so many recordings at once', parseCount, DEFAULT_SESSIONS)
+    .option(
+      '--live [port]',
+      'show what comes in a browser on this machine; needs a .mmiocap output (default: any free port)',
+      parsePort,
+    )
+    .option(
+      '--live-token-file <file>',
+      "the page's token, for those who do not want a new one in the address that is printed",
+    )
     .addHelpText('after', HELP);
   command.action(async (addresses, options) => {
     const patterns = options.output ?? [DEFAULT_PATTERN];
     for (const pattern of patterns) formatOfPath(pattern, options.to);
+    const { live, liveTokenFile } = options;
+    if (live === undefined && liveTokenFile !== undefined) {
+      throw new MmioError('usage', 'there is no page for that token', {
+        evidence: `--live-token-file ${liveTokenFile}, and no --live`,
+        hint: 'add --live',
+      });
+    }
     const { runListen } = await import('../run-listen.ts');
     process.exitCode = await runListen({
       addresses: addresses.length === 0 ? [DEFAULT_ADDRESS] : addresses,
@@ -66,6 +85,10 @@ export function listenCommand(): AnyCommand {
       insecurePlaintext: options.insecurePlaintext ?? false,
       stateDir: options.state,
       maxSessions: options.maxSessions,
+      page:
+        live === undefined
+          ? undefined
+          : { port: live === true ? 0 : live, tokenFile: liveTokenFile },
     });
   });
   return command as unknown as AnyCommand;

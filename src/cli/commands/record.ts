@@ -4,7 +4,7 @@ import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
 import type { RemoteTarget } from '../../recording/remote.ts';
 import { OUTPUT_FORMATS, formatOfPath, type OutputFormat } from '../../sinks/index.ts';
-import { gather, markOption, parseCount, parseSeconds, parseSize } from '../parse.ts';
+import { gather, markOption, parseCount, parsePort, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
 
 const DEFAULT_OUTPUT = 'trace.mmiocap';
@@ -16,6 +16,8 @@ Examples:
       -device vfio-pci,host=0000:01:00.0 disk.img
   Record an emulated device of a VM that runs, by its QEMU id, as text and as a capture:
     mmiobridge record --qmp /run/vm/qmp.sock --device nic0 -o nic.mmiotrace -o nic.mmiocap
+  Look at it in a browser while it is recorded:
+    mmiobridge record --live --device nic0 -o nic.mmiocap -- qemu-system-x86_64 …
   Write nothing here: a collector elsewhere does:
     mmiobridge record --to tls://workstation:7420 --tls-ca cert.pem --token-file token -- qemu-system-x86_64 …
   Watch the writes go by:
@@ -128,6 +130,12 @@ export function recordCommand(): AnyCommand {
         .choices(['pause', 'drop'])
         .default('pause' as const),
     )
+    .option(
+      '--live [port]',
+      'show the recording in a browser while it runs; needs a .mmiocap output (default: any free port)',
+      parsePort,
+    )
+    .option('--keep-page', 'with --live: leave the page open afterwards, until Ctrl-C')
     .option('--for <seconds>', 'end the recording by itself after this time', parseSeconds)
     .option('--busiest <n>', 'how many registers the summary lists', parseCount, 10)
     .addHelpText('after', HELP);
@@ -135,6 +143,7 @@ export function recordCommand(): AnyCommand {
     const { format, collector } = await sortTargets(options.to ?? []);
     const outputs = options.output ?? (collector === undefined ? [DEFAULT_OUTPUT] : []);
     for (const path of outputs) formatOfPath(path, format);
+    const page = await pageOf(options.live, outputs, options.keepPage === true);
     const selection = options.device ?? [];
     if (options.qmp !== undefined && argv.length > 0) {
       throw new MmioError('usage', 'either attach with --qmp, or start a QEMU, not both', {
@@ -183,7 +192,14 @@ export function recordCommand(): AnyCommand {
       begun: (id) => `recording ${id} (mark: mmiobridge mark TEXT)`,
       busiest: options.busiest,
       seconds: options.for,
+      page,
     });
   });
   return command as unknown as AnyCommand;
+}
+
+async function pageOf(live: number | true | undefined, outputs: readonly string[], stays: boolean) {
+  if (live === undefined) return undefined;
+  const { capturePathOf } = await import('../live-page.ts');
+  return { path: capturePathOf(outputs), port: live === true ? 0 : live, stays };
 }

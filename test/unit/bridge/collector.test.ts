@@ -66,6 +66,7 @@ function start(more: Partial<CollectorOptions> = {}): Promise<Collector> {
     stateDir: join(dir, 'state'),
     maxSessions: 4,
     notice: (line) => void said.push(line),
+    onRecording: () => undefined,
     ...more,
   });
 }

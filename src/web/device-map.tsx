@@ -1,0 +1,208 @@
+/** BARs and their registers by offset, coloured by traffic. */
+import { signal } from '@preact/signals';
+import type { Region } from '../model/device.ts';
+import { bytes, count, hex, hexDigits, short } from './format.ts';
+import * as state from './state.ts';
+
+/** So many bytes of a BAR are one line of the map. */
+const LINE_BYTES = 0x100;
+const LINE_PX = 12;
+const MAX_LINES = 400;
+const BUSIEST = 14;
+
+const hovered = signal<state.RegisterTraffic | undefined>(undefined);
+
+export function DeviceMap() {
+  const shown = state.map.value;
+  const { tables } = state.tables.value;
+  const traffic = shown?.registers ?? [];
+  const most = traffic.reduce((a, { reads, writes }) => Math.max(a, reads + writes), 1);
+  const byRegion = new Map<number, state.RegisterTraffic[]>();
+  for (const one of traffic) {
+    const others = byRegion.get(one.region);
+    if (others === undefined) byRegion.set(one.region, [one]);
+    else others.push(one);
+  }
+  const devices = tables.devices.filter(Boolean);
+  const owners = devices.length === 0 ? [undefined] : devices;
+  return (
+    <section class="map" aria-label="Device map">
+      <div class="map-scroll">
+        {owners.map((device) => (
+          <div key={device?.id ?? -1}>
+            <h2>
+              {device === undefined ? 'no device yet' : device.name}
+              {device !== undefined && (
+                <small>
+                  {device.type} {idText(device.vendorId)}:{idText(device.deviceId)}
+                </small>
+              )}
+            </h2>
+            {tables.regions
+              .filter((region) => region !== undefined && region.device === (device?.id ?? -1))
+              .map((region) => (
+                <RegionMap
+                  key={region.id}
+                  region={region}
+                  traffic={byRegion.get(region.id) ?? []}
+                  most={most}
+                />
+              ))}
+          </div>
+        ))}
+        <Busiest traffic={traffic} all={shown?.registerCount ?? 0} />
+      </div>
+      <p class="map-foot" aria-hidden="true">
+        <Hovered />
+      </p>
+    </section>
+  );
+}
+
+const idText = (id: number): string => id.toString(16).padStart(4, '0');
+
+interface RegionMapProps {
+  readonly region: Region;
+  readonly traffic: readonly state.RegisterTraffic[];
+  readonly most: number;
+}
+
+function RegionMap({ region, traffic, most }: RegionMapProps) {
+  const lines: { readonly at: number; readonly cells: state.RegisterTraffic[] }[] = [];
+  for (const one of traffic) {
+    const at = Math.floor(one.offset / LINE_BYTES) * LINE_BYTES;
+    const last = lines.at(-1);
+    if (last?.at === at) last.cells.push(one);
+    else if (lines.length < MAX_LINES) lines.push({ at, cells: [one] });
+  }
+  const total = traffic.reduce((sum, { reads, writes }) => sum + reads + writes, 0);
+  const name = region.name.toLowerCase();
+  return (
+    <div class="region">
+      <h3>
+        <button
+          class="link"
+          onClick={() =>
+            (state.filter.value = /^(?:bar\d|rom)$/.test(name) ? name : `region="${region.name}"`)
+          }
+          title="Filter by this region"
+        >
+          {region.name}
+        </button>
+        <small>
+          {bytes(region.sizeBytes)} · {total === 0 ? 'no access' : count(total)}
+        </small>
+      </h3>
+      {lines.map(({ at, cells }, index) => {
+        const gap = index > 0 && at !== (lines[index - 1]?.at ?? 0) + LINE_BYTES;
+        return (
+          <div class={`map-line${gap ? ' gap' : ''}`} key={at}>
+            <span>{hex(at)}</span>
+            <div class="cells" style={{ height: `${LINE_PX}px` }}>
+              {cells.map((cell) => (
+                <Cell key={cell.offset} cell={cell} lineAt={at} most={most} />
+              ))}
+            </div>
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+interface CellProps {
+  readonly cell: state.RegisterTraffic;
+  readonly lineAt: number;
+  readonly most: number;
+}
+
+/** Its colour says what is done to it, its strength how often. */
+function Cell({ cell, lineAt, most }: CellProps) {
+  const { reads, writes, offset, width } = cell;
+  const kind = writes === 0 ? 'reads' : reads === 0 ? 'writes' : 'both';
+  const strength = 0.45 + (0.55 * Math.log1p(reads + writes)) / Math.log1p(most);
+  const chosen = state.sameRegister(state.register.value, cell);
+  return (
+    <button
+      class={`cell ${kind}${chosen ? ' chosen' : ''}`}
+      style={{
+        left: `${((offset - lineAt) / LINE_BYTES) * 100}%`,
+        width: `max(4px, ${(Math.max(4, width) / LINE_BYTES) * 100}%)`,
+        opacity: strength,
+      }}
+      tabIndex={-1}
+      aria-label={`${state.registerName(cell)}: ${reads} reads, ${writes} writes`}
+      onMouseEnter={() => (hovered.value = cell)}
+      onMouseLeave={() => (hovered.value = undefined)}
+      onClick={() => choose(cell)}
+    />
+  );
+}
+
+/** A click filters by it; another one on the same shows all again. */
+function choose(cell: state.Register): void {
+  const filter = state.registerFilter(cell);
+  state.filter.value = state.filter.peek() === filter ? '' : filter;
+  state.register.value = cell;
+}
+
+function Hovered() {
+  const cell = hovered.value;
+  if (cell === undefined) {
+    return (
+      <>
+        <i class="key reads" /> read <i class="key writes" /> written <i class="key both" /> both
+      </>
+    );
+  }
+  return (
+    <>
+      {state.registerName(cell)}: <span class="reads">{short(cell.reads)} R</span>{' '}
+      <span class="writes">{short(cell.writes)} W</span>, last 0x
+      {hexDigits(cell.valueLo, cell.valueHi, cell.width)}
+    </>
+  );
+}
+
+interface BusiestProps {
+  readonly traffic: readonly state.RegisterTraffic[];
+  readonly all: number;
+}
+
+function Busiest({ traffic, all }: BusiestProps) {
+  const top = traffic.toSorted((a, b) => b.reads + b.writes - a.reads - a.writes).slice(0, BUSIEST);
+  return (
+    <>
+      <h2>
+        busiest <small>of {count(all)} registers</small>
+      </h2>
+      <table class="busiest" id="busiest">
+        <thead>
+          <tr>
+            <th>register</th>
+            <th>reads</th>
+            <th>writes</th>
+            <th>last value</th>
+          </tr>
+        </thead>
+        <tbody>
+          {top.map((one) => (
+            <tr
+              key={`${one.region} ${one.offset}`}
+              class={state.sameRegister(state.register.value, one) ? 'same' : ''}
+            >
+              <td>
+                <button class="link" onClick={() => choose(one)}>
+                  {state.registerName(one)}
+                </button>
+              </td>
+              <td class="reads">{one.reads === 0 ? '·' : short(one.reads)}</td>
+              <td class="writes">{one.writes === 0 ? '·' : short(one.writes)}</td>
+              <td>{hexDigits(one.valueLo, one.valueHi, one.width)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </>
+  );
+}

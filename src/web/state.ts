@@ -1,0 +1,143 @@
+/** What the page knows, as signals; what a person chooses, and what follows from it. */
+import { computed, signal } from '@preact/signals';
+import type { CoverageStatement } from '../model/coverage.ts';
+import type { EndEvent, LossEvent, MarkEvent, SessionHeader } from '../model/events.ts';
+import { Tables } from '../model/tables.ts';
+import type { mmiobridge } from '../wire/generated/types.ts';
+
+export interface Span {
+  readonly fromNs: number;
+  readonly toNs: number;
+}
+
+export interface Register {
+  readonly region: number;
+  readonly offset: number;
+}
+
+export interface RegisterTraffic extends Register {
+  readonly reads: number;
+  readonly writes: number;
+  readonly valueLo: number;
+  readonly valueHi: number;
+  readonly width: number;
+}
+
+export interface Histogram {
+  readonly fromNs: number;
+  readonly widthNs: number;
+  readonly reads: Uint32Array;
+  readonly writes: Uint32Array;
+  readonly interrupts: Uint32Array;
+}
+
+/** What a slot shows. */
+export interface Shown {
+  readonly rows: number;
+  readonly seen: number;
+  readonly caughtUp: boolean;
+  readonly reads: number;
+  readonly writes: number;
+  readonly histogram: Histogram;
+  readonly registers: readonly RegisterTraffic[];
+  readonly registerCount: number;
+}
+
+export type Connection = 'connecting' | 'open' | 'lost' | 'refused';
+
+/** What `/recordings` tells: see server/recordings.ts. */
+export interface Listed {
+  readonly id: string;
+  readonly file: string;
+  readonly name: string;
+  readonly state: 'recording' | 'waiting' | 'finished';
+  readonly bytes: number;
+  readonly changedMs: number;
+}
+
+/** What there is to look at, and the one that is looked at. */
+export const recordings = signal<readonly Listed[] | undefined>(undefined);
+export const chosen = signal<string | undefined>(undefined);
+export const connection = signal<Connection>('connecting');
+export const summary = signal<mmiobridge.v1.Summary.$Properties>({});
+export const header = signal<SessionHeader | undefined>(undefined);
+export const end = signal<EndEvent | undefined>(undefined);
+/** Devices, regions and mappings; replaced by itself when it has changed. */
+export const tables = signal({ tables: new Tables() });
+export const marks = signal<readonly MarkEvent[]>([]);
+export const losses = signal<readonly LossEvent[]>([]);
+export const coverage = signal<CoverageStatement | undefined>(undefined);
+/** Events that are rare and worth a line: resets, states of the VM, damage. */
+export const notices = signal<readonly { readonly timeNs: number; readonly text: string }[]>([]);
+
+export const filter = signal('');
+export const filterError = signal<{ message: string; at: number; hint: string } | undefined>(
+  undefined,
+);
+export const span = signal<Span | undefined>(undefined);
+/** What the timeline shows; undefined: all. */
+export const zoom = signal<Span | undefined>(undefined);
+export const register = signal<Register | undefined>(undefined);
+
+export const list = signal<Shown | undefined>(undefined);
+export const timeline = signal<Shown | undefined>(undefined);
+export const map = signal<Shown | undefined>(undefined);
+/** Grows when the list shows something else. */
+export const listEpoch = signal(0);
+
+/** A word about what just happened, for a moment. */
+export const toast = signal<{ readonly text: string; readonly bad: boolean } | undefined>(
+  undefined,
+);
+/** How much the page missed because it did not keep up. */
+export const missed = signal<{ readonly accesses: number } | undefined>(undefined);
+export const dialog = signal<'help' | 'coverage' | 'mark' | 'download' | 'recordings' | undefined>(
+  undefined,
+);
+
+export const lastTimeNs = computed(() => Math.max(1, summary.value.lastTimeNs ?? 0));
+
+let toastTimer = 0;
+export function say(text: string, bad = false): void {
+  toast.value = { text, bad };
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => (toast.value = undefined), bad ? 6000 : 3000);
+}
+
+export function registerName({ region, offset }: Register): string {
+  const known = tables.value.tables;
+  const { name, device } = known.regions[region] ?? { name: `region ${region}`, device: -1 };
+  const several = known.devices.filter(Boolean).length > 1;
+  const owner = several && device >= 0 ? `${known.deviceName(device)} ` : '';
+  return `${owner}${name}+0x${offset.toString(16)}`;
+}
+
+export function sameRegister(a: Register | undefined, b: Register | undefined): boolean {
+  return a?.region === b?.region && a?.offset === b?.offset;
+}
+
+/** The filter for one register, in the filter language. */
+export function registerFilter({ region, offset }: Register): string {
+  const known = tables.value.tables;
+  const { name = '', device = -1 } = known.regions[region] ?? {};
+  const several = known.devices.filter(Boolean).length > 1;
+  const owner = several && device >= 0 ? `device="${known.deviceName(device)}" ` : '';
+  return /^(?:BAR\d|ROM|config)$/i.test(name)
+    ? `${owner}${name.toLowerCase()}+0x${offset.toString(16)}`
+    : `${owner}region="${name}" offset=0x${offset.toString(16)}`;
+}
+
+export function forget(): void {
+  summary.value = {};
+  header.value = undefined;
+  end.value = undefined;
+  tables.value = { tables: new Tables() };
+  marks.value = [];
+  losses.value = [];
+  coverage.value = undefined;
+  notices.value = [];
+  list.value = undefined;
+  timeline.value = undefined;
+  map.value = undefined;
+  listEpoch.value++;
+}
