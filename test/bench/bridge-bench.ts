@@ -2,10 +2,8 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openCapture } from '../../src/sources/capture-file.ts';
-import { openInput } from '../../src/sources/input.ts';
-import { isBatch } from '../../src/model/stream.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { spanOf } from './capture-span.ts';
 import { median, MMIOBRIDGE, run } from './run.ts';
 import { printTable } from './table.ts';
 
@@ -112,20 +110,6 @@ async function listen(dir: string, address: string, out: string) {
       await exited;
     },
   };
-}
-
-async function spanOf(path: string): Promise<{ first: number; last: number; accesses: number }> {
-  const recording = await openCapture((await openInput(path)).chunks);
-  let first: number | undefined;
-  let last = 0;
-  let accesses = 0;
-  for await (const item of recording.items()) {
-    if (!isBatch(item) || item.length === 0) continue;
-    first ??= item.timeNs[0] ?? 0;
-    last = item.timeNs[item.length - 1] ?? 0;
-    accesses += item.length;
-  }
-  return { first: first ?? 0, last, accesses };
 }
 
 function makeCertificate(dir: string): { cert: string } {

@@ -7,6 +7,7 @@ import { cpus } from 'node:os';
 import { benchBridge } from './bridge-bench.ts';
 import { benchConvert } from './convert-bench.ts';
 import { benchGuest } from './guest-bench.ts';
+import { benchLive } from './live-bench.ts';
 import { benchMemory } from './memory-bench.ts';
 import { benchSize } from './size-bench.ts';
 import { benchVfioUser } from './vfio-user-bench.ts';
@@ -20,6 +21,7 @@ const benches = {
   size: benchSize,
   'vfio-user': benchVfioUser,
   bridge: benchBridge,
+  live: benchLive,
 };
 
 const dir = mkdtempSync('/dev/shm/mmiobridge-bench-');

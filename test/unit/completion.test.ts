@@ -66,7 +66,8 @@ zmodload zsh/zpty
 zpty z "zsh -f -i"
 zpty -w z 'autoload -Uz compinit; compinit -u -D; source ./zsh'
 zpty -w z 'tell() { print -r -- "$BUFFER" >told.new; mv told.new told; }; zle -N tell'
-zpty -w z "bindkey '^X^D' tell; print REA""DY"
+# Ready once the editor has the terminal: keys that come before are the terminal's, and some get lost.
+zpty -w z "bindkey '^X^D' tell; zle-line-init() { print REA\"\"DY }; zle -N zle-line-init"
 zpty -r z out '*READY*'
 zpty -n -w z "$1"$'\t\x18\x04'
 for (( i = 0; i < 200; i++ )); do
