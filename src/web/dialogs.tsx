@@ -204,8 +204,8 @@ function Coverage() {
       )}
       {header !== undefined && (
         <p class="muted">
-          Recorded by {header.tool}, begun {new Date(header.startSec * 1000).toLocaleString()},
-          clock {header.clock}
+          Recorded by {header.tool}, begun{' '}
+          {new Date(header.startSec * 1000).toISOString().replace('.000', '')}, clock {header.clock}
           {header.qemuVersion !== '' && `, QEMU ${header.qemuVersion}`}.
         </p>
       )}

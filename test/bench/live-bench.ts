@@ -96,7 +96,7 @@ function watch(url: string, token: string, stalled: boolean): WebSocket {
   });
   socket.on('message', (data: Buffer) => {
     const { selection } = v1.ServerMessage.decode(data);
-    const rows = Number(selection?.rows ?? 0);
+    const rows = selection?.rows ?? 0;
     if (rows === 0) return;
     send({ rows: { slot: 0, first: Math.max(0, rows - VISIBLE_ROWS), count: VISIBLE_ROWS } });
   });
