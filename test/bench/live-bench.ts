@@ -38,7 +38,7 @@ export async function benchLive(dir: string, quick: boolean): Promise<void> {
   const thousands = (values: readonly number[] | undefined) =>
     `${Math.round(median(values ?? []) / 1000)} thousand/s`;
   printTable(
-    `live: ${millions} million accesses (TCG, edu; guest, recorder, page and watchers share ${quick ? 'the' : 'both'} cores): the whole command; then the guest's own rate by QEMU's stamps; median`,
+    `live: ${millions} million accesses (TCG, edu; guest, recorder, page and watchers share the cores): the whole command; then the guest's own rate by QEMU's stamps; median`,
     ways.map(([name], index) => [
       name,
       thousands(rates[index]),
