@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { SessionHeader } from '../model/events.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
+import { lockState } from './state-lock.ts';
 
 /** A finished recording's sender may have missed that it is finished: so long it may ask again. */
 const KEEP_FINISHED_MS = 7 * 24 * 3600 * 1000;
@@ -35,19 +36,26 @@ export interface CollectedState {
 
 export class StateFolder {
   readonly #path: string;
+  /** Lets another collector have it. */
+  readonly close: () => Promise<void>;
 
-  private constructor(path: string) {
+  private constructor(path: string, unlock: () => Promise<void>) {
     this.#path = path;
+    this.close = unlock;
   }
 
-  /** Makes it where there is none, and forgets what was finished long ago. Throws MmioError `io`. */
+  /**
+   * Makes it where there is none, and forgets what was finished long ago. Throws MmioError `io`, or
+   * `usage` where another collector has it.
+   */
   static async open(path: string): Promise<StateFolder> {
     try {
       await mkdir(path, { recursive: true, mode: 0o700 });
-      const folder = new StateFolder(path);
+      const folder = new StateFolder(path, await lockState(path));
       await folder.#forgetOld();
       return folder;
     } catch (error) {
+      if (error instanceof MmioError) throw error;
       throw new MmioError('io', `cannot keep the collector's state in ${path}`, {
         evidence: messageOf(error),
         hint: 'name a folder of yours with --state',

@@ -84,6 +84,7 @@ export class Collector {
     for (const server of this.#servers) server.close();
     for (const stranger of this.#strangers) stranger.drop('the collector ends');
     await Promise.all([...this.#recordings.values()].map((recording) => recording.close()));
+    await this.#states.close();
   }
 
   #welcome(socket: Socket, address: BridgeAddress): void {

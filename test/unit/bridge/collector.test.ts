@@ -2,7 +2,7 @@
  * A collector and its peers over real sockets: what friends send is written once, whatever is cut;
  * what others send is refused with a reason, and the friends do not notice.
  */
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -251,6 +251,29 @@ describe('a recording', () => {
       evidence: expect.stringContaining('nothing is known of what was sent before') as string,
     });
     expect(readdirSync(join(dir, 'out'))).toEqual([]);
+  });
+});
+
+describe('the state', () => {
+  test('is kept by one collector at a time', async () => {
+    const other = { addresses: [parseBridgeAddress(`unix:${join(dir, 'socket')}`)] };
+    await expect(start(other)).rejects.toMatchObject({
+      code: 'usage',
+      message: 'another collector keeps its state there',
+      evidence: `${join(dir, 'state')}: process ${process.pid} runs`,
+    });
+    await collector.close();
+    await (await start(other)).close();
+  });
+
+  test.each([
+    ['a collector that is gone', JSON.stringify({ pid: process.pid, startTime: 1 })],
+    ['one that was killed while it wrote', '{"pi'],
+  ])('is taken over from %s', async (_, left) => {
+    await collector.close();
+    writeFileSync(join(dir, 'state', 'lock'), left);
+    collector = await start();
+    expect(readFileSync(join(dir, 'state', 'lock'), 'utf8')).toContain(`"pid":${process.pid}`);
   });
 });
 
