@@ -342,10 +342,7 @@ static bool serve(void)
         if (flush() < 0) {
             return false;
         }
-        if (ready[0].revents == 0) {
-            continue;
-        }
-        if (receive(MSG_DONTWAIT) < 0) {
+        if (ready[0].revents != 0 && receive(MSG_DONTWAIT) < 0) {
             return false;
         }
         while ((taken = take_message(on_message)) > 0) {

@@ -3,7 +3,8 @@
  * A TCG plugin that tells mmiobridge's recorder of each access of the guest's instructions to
  * device memory: who, when, at which program counter, where, and what value. See README.md.
  *
- *   -plugin mmio-plugin.so,socket=PATH
+ *   -plugin mmio-plugin-4.so,socket=PATH
+ *   -plugin mmio-plugin-4.so,probe=on     says whether this QEMU takes it, and ends
  */
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 #define FULL_WAIT_US 50
 
 __attribute__((visibility("default"))) extern int qemu_plugin_version;
-int qemu_plugin_version = PLUGIN_API_VERSION;
+int qemu_plugin_version = PLUGIN_API;
 
 struct access {
     uint64_t pc;
@@ -52,7 +53,7 @@ static bool is_wanted(const struct ranges *ranges, uint64_t first, uint64_t last
 
 static void record(unsigned index, const struct access *access)
 {
-    struct vcpu *vcpu = index < vcpu_count ? atomic_load(&vcpus[index]) : NULL;
+    struct vcpu *vcpu = vcpu_at(index);
     uint32_t head, tail, number;
 
     if (vcpu == NULL) {
@@ -203,11 +204,10 @@ static void on_access(unsigned index, qemu_plugin_meminfo_t info, uint64_t vaddr
     }
 }
 
-static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+static void instrument(struct qemu_plugin_tb *tb)
 {
     size_t count = qemu_plugin_tb_n_insns(tb);
 
-    (void)id;
     for (size_t i = 0; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         void *pc = (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn);
@@ -217,18 +217,44 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     }
 }
 
-static void on_vcpu(qemu_plugin_id_t id, unsigned index)
+#if PLUGIN_API >= 7
+static void on_translation(struct qemu_plugin_tb *tb, void *nothing)
 {
-    (void)id;
-    vcpu_add(index);
+    (void)nothing;
+    instrument(tb);
 }
 
-static void on_exit_of_qemu(qemu_plugin_id_t id, void *nothing)
+static void on_end(void *nothing)
+{
+    (void)nothing;
+    link_close();
+}
+
+static void register_callbacks(qemu_plugin_id_t id)
+{
+    qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation, NULL);
+    qemu_plugin_register_atexit_cb(id, on_end, NULL);
+}
+#else
+static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+    (void)id;
+    instrument(tb);
+}
+
+static void on_end(qemu_plugin_id_t id, void *nothing)
 {
     (void)id;
     (void)nothing;
     link_close();
 }
+
+static void register_callbacks(qemu_plugin_id_t id)
+{
+    qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+    qemu_plugin_register_atexit_cb(id, on_end, NULL);
+}
+#endif
 
 __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id,
                                                                const qemu_info_t *info, int argc,
@@ -243,6 +269,11 @@ int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, 
                 info->target_name);
         return -1;
     }
+    if (argc == 1 && strcmp(argv[0], "probe=on") == 0) {
+        printf("mmio-plugin: API %d, target %s\n", PLUGIN_API, info->target_name);
+        fflush(stdout);
+        return -1;
+    }
     if (argc != 1 || strncmp(argv[0], key, sizeof(key) - 1) != 0) {
         fprintf(stderr, "mmio-plugin: wants one argument: socket=PATH, the recorder's\n");
         return -1;
@@ -254,8 +285,6 @@ int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, 
     if (link_open(argv[0] + sizeof(key) - 1, info->target_name) < 0) {
         return -1;
     }
-    qemu_plugin_register_vcpu_init_cb(id, on_vcpu);
-    qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
-    qemu_plugin_register_atexit_cb(id, on_exit_of_qemu, NULL);
+    register_callbacks(id);
     return 0;
 }

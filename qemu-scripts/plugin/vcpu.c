@@ -17,22 +17,29 @@ int vcpus_prepare(unsigned count)
     return vcpus == NULL ? -1 : 0;
 }
 
-void vcpu_add(unsigned index)
+static struct vcpu *add(unsigned index)
 {
-    struct vcpu *vcpu;
+    struct vcpu *vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
 
-    /* One that was unplugged and comes again goes on where it was. */
-    if (index >= vcpu_count || atomic_load(&vcpus[index]) != NULL) {
-        return;
-    }
-    vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
     if (vcpu == NULL) {
-        fprintf(stderr, "mmio-plugin: no memory for the accesses of vCPU %u: none is recorded\n",
-                index);
-        return;
+        /* As QEMU itself does, which also has no memory any more. */
+        fprintf(stderr, "mmio-plugin: no memory for the accesses of vCPU %u\n", index);
+        abort();
     }
     memset(vcpu, 0, offsetof(struct vcpu, records));
     atomic_store(&vcpus[index], vcpu);
+    return vcpu;
+}
+
+struct vcpu *vcpu_at(unsigned index)
+{
+    struct vcpu *vcpu;
+
+    if (index >= vcpu_count) {
+        return NULL;
+    }
+    vcpu = atomic_load_explicit(&vcpus[index], memory_order_relaxed);
+    return vcpu == NULL ? add(index) : vcpu;
 }
 
 void vcpus_settle(void)

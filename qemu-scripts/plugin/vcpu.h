@@ -27,8 +27,8 @@ extern unsigned vcpu_count;
 
 /* 0, or -1 where memory is short. */
 int vcpus_prepare(unsigned count);
-/* Before the vCPU's first access. */
-void vcpu_add(unsigned index);
+/* For the vCPU's own thread; NULL where there can be no such vCPU. */
+struct vcpu *vcpu_at(unsigned index);
 /* Waits until no vCPU is in a visit that began before: what those visits wrote is there. */
 void vcpus_settle(void);
 
