@@ -68,7 +68,8 @@ function requireTcg(argv: readonly string[]): void {
   const accelerators = options.flatMap(({ name, value = '' }) => {
     if (name === 'enable-kvm') return ['kvm'];
     if (name === 'accel') return [parseOptionValue(value, 'accel').get('accel') ?? ''];
-    if (name === 'machine' || name === 'M') return [parseOptionValue(value, 'type').get('accel') ?? ''];
+    if (name === 'machine' || name === 'M')
+      return [parseOptionValue(value, 'type').get('accel') ?? ''];
     return [];
   });
   const [first] = accelerators.filter((name) => name !== '');
@@ -77,10 +78,14 @@ function requireTcg(argv: readonly string[]): void {
 }
 
 export function onlyTcg(evidence: string): MmioError {
-  return new MmioError('refused', 'a plugin sees guests of TCG only, and this one runs on another', {
-    evidence,
-    hint: 'give QEMU -accel tcg; of a guest on KVM, --pc and --source kvm tell program counters',
-  });
+  return new MmioError(
+    'refused',
+    'a plugin sees guests of TCG only, and this one runs on another',
+    {
+      evidence,
+      hint: 'give QEMU -accel tcg; of a guest on KVM, --pc and --source kvm tell program counters',
+    },
+  );
 }
 
 async function requireBuilt(path: string): Promise<void> {

@@ -33,8 +33,8 @@ export class PluginDecoder {
   #segment = 0;
   #offset = 0;
   /** From the beginning of a frame on. */
-  #bytes = Buffer.alloc(0);
-  #view = new DataView(new ArrayBuffer(0));
+  #bytes: Buffer = Buffer.alloc(0);
+  #view: DataView = new DataView(new ArrayBuffer(0));
   /** The next record of the frame; 0 where the frame has not been looked at. */
   #at = 0;
   #inLog = false;
