@@ -37,6 +37,8 @@ export interface HammerOptions {
   readonly widths?: number;
   /** Turns of an empty loop after each pair. */
   readonly pauseTurns?: number;
+  /** Processors that do so at once, each counting for itself. */
+  readonly processors?: number;
   readonly accel?: 'tcg' | 'kvm';
   readonly qemu?: string;
 }
@@ -47,17 +49,18 @@ export interface HammerOptions {
  */
 export async function hammerGuest(options: HammerOptions): Promise<string[]> {
   const { iterations, writeOffset = 4, readOffset = 4, widths = 4, pauseTurns = 0 } = options;
+  const { processors = 1 } = options;
   const [elf = ''] = await scriptLines('guests/hammer.sh');
   return [
     options.qemu ?? SYSTEM_QEMU,
     ...words(
-      `-machine pc -accel ${options.accel ?? 'tcg'} -m 32 -nodefaults -display none -no-reboot`,
+      `-machine pc -accel ${options.accel ?? 'tcg'} -smp ${processors} -m 32 -nodefaults -display none -no-reboot`,
     ),
     ...(options.device ?? words(`-device edu,addr=${HAMMER_SLOT},id=dut`)),
     ...words('-device isa-debug-exit,iobase=0x501,iosize=1'),
     '-kernel',
     elf,
     '-append',
-    `n=${iterations} d=${HAMMER_SLOT} w=${writeOffset} r=${readOffset} p=${pauseTurns} b=${widths}`,
+    `n=${iterations} d=${HAMMER_SLOT} w=${writeOffset} r=${readOffset} p=${pauseTurns} b=${widths} c=${processors}`,
   ];
 }
