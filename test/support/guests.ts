@@ -40,7 +40,8 @@ export interface HammerOptions {
   /** Processors that do so at once, each counting for itself. */
   readonly processors?: number;
   readonly accel?: 'tcg' | 'kvm';
-  readonly qemu?: string;
+  /** The program; or what is put before it, and the program. */
+  readonly qemu?: string | readonly string[];
 }
 
 /**
@@ -52,7 +53,7 @@ export async function hammerGuest(options: HammerOptions): Promise<string[]> {
   const { processors = 1 } = options;
   const [elf = ''] = await scriptLines('guests/hammer.sh');
   return [
-    options.qemu ?? SYSTEM_QEMU,
+    ...[options.qemu ?? SYSTEM_QEMU].flat(),
     ...words(
       `-machine pc -accel ${options.accel ?? 'tcg'} -smp ${processors} -m 32 -nodefaults -display none -no-reboot`,
     ),
