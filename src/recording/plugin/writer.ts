@@ -32,8 +32,8 @@ export class PluginWriter {
   readonly #waiting = new Set<() => void>();
   #file: number;
   #unwritten: Buffer[] = [];
-  /** The plugin has said its last word, or QEMU cannot say it any more. */
-  #isFarewell = false;
+  /** What ends the stream is written: the plugin's last word, or that there was none. */
+  #isEnded = false;
   #closed: Promise<void> | undefined;
   #onClosed: () => void = () => undefined;
   #finished = false;
@@ -57,22 +57,28 @@ export class PluginWriter {
 
   #take(type: number, body: Buffer): void {
     if (this.#closed === undefined) this.#expectClose();
+    this.#isEnded = false;
     if (type === WireType.records) this.#merge.addRecords(body);
     else if (type === WireType.tick) {
       this.#round({ hi: body.readUInt32LE(4), lo: body.readUInt32LE(0) });
     } else if (type === WireType.farewell) {
       this.#round(END_OF_TIME);
       this.#write(message(WireType.farewell, body));
-      this.#isFarewell = true;
+      this.#isEnded = true;
     }
   }
 
   /** The connection is closed: all that came through it is written down. */
   #close(): void {
     this.#round(END_OF_TIME);
-    if (!this.#isFarewell) this.#write(goneFrame());
+    this.#endStream();
     this.#closed = undefined;
     this.#onClosed();
+  }
+
+  #endStream(): void {
+    if (!this.#isEnded) this.#write(goneFrame());
+    this.#isEnded = true;
   }
 
   /** Where no plugin ticks, the log alone goes on. */
@@ -150,6 +156,8 @@ export class PluginWriter {
     }
     this.#merge.addLines(this.#parts.log.read(undefined));
     this.#round(END_OF_TIME);
+    // It may not even have connected to the recorder that goes on.
+    this.#endStream();
     while (this.#unwritten.length > 0) {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       this.#write();
