@@ -237,7 +237,7 @@ static int on_greeting(uint32_t type, const uint8_t *body, uint32_t length)
     if (type == WIRE_REFUSED) {
         memcpy(why, body, length < sizeof(why) ? length : sizeof(why) - 1);
         say("the recorder refuses", why);
-        errno = ECONNREFUSED;
+        errno = EPROTO;
         return -1;
     }
     if (type != WIRE_WELCOME || length != sizeof(welcome)) {
@@ -375,7 +375,8 @@ static void *run(void *nothing)
                 say("a recorder is there again", NULL);
                 break;
             }
-            if (errno != ENOENT && errno != ECONNREFUSED) {
+            /* Who is there and does not want us has said why. Anything else may pass. */
+            if (errno == EPROTO || errno == EBADMSG) {
                 say("nothing more is recorded", strerror(errno));
                 return NULL;
             }
