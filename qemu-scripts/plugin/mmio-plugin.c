@@ -17,6 +17,7 @@
 
 /* The least page of any target: an access within one lies in one piece. */
 #define PAGE_BYTES 4096u
+#define MAX_ACCESS_BYTES 16u
 /* So many records wait for each other, unless 10 ms are over. */
 #define BATCH_RECORDS 1024u
 #define FULL_WAIT_US 50
@@ -173,35 +174,63 @@ static struct place place_of(qemu_plugin_meminfo_t info, uint64_t vaddr)
     return place;
 }
 
-static void on_access(unsigned index, qemu_plugin_meminfo_t info, uint64_t vaddr, void *pc)
+static struct access access_of(qemu_plugin_meminfo_t info, uint64_t gpa, void *pc)
 {
-    unsigned width = 1u << qemu_plugin_mem_size_shift(info);
+    struct access access = {
+        .pc = (uintptr_t)pc,
+        .gpa = gpa,
+        .width = (uint8_t)(1u << qemu_plugin_mem_size_shift(info)),
+        .flags = qemu_plugin_mem_is_store(info) ? WIRE_WRITE : 0,
+    };
+
+    take_value(&access, qemu_plugin_mem_get_value(info));
+    return access;
+}
+
+/* An access that may be over two pages. */
+static void on_page_end(unsigned index, qemu_plugin_meminfo_t info, uint64_t vaddr, void *pc)
+{
     unsigned in_page = PAGE_BYTES - (unsigned)(vaddr % PAGE_BYTES);
     struct place first = place_of(info, vaddr);
+    struct access access = access_of(info, first.gpa, pc);
     struct place second = { false, 0 };
-    struct access access;
 
-    if (__builtin_expect(width > in_page, 0)) {
+    if (access.width > in_page) {
         second = place_of(info, vaddr + in_page);
     }
-    if (__builtin_expect(!first.io && !second.io, 1)) {
-        return;
-    }
-    access.pc = (uintptr_t)pc;
-    access.gpa = first.gpa;
-    access.width = (uint8_t)width;
-    access.flags = qemu_plugin_mem_is_store(info) ? WIRE_WRITE : 0;
-    take_value(&access, qemu_plugin_mem_get_value(info));
-    if (width <= in_page || (first.io && second.io && second.gpa == first.gpa + in_page)) {
-        record(index, &access);
+    if (access.width <= in_page || (second.io && second.gpa == first.gpa + in_page)) {
+        if (first.io) {
+            record(index, &access);
+        }
         return;
     }
     if (first.io) {
         record_part(index, &access, 0, in_page, first.gpa);
     }
     if (second.io) {
-        record_part(index, &access, in_page, width, second.gpa);
+        record_part(index, &access, in_page, access.width, second.gpa);
     }
+}
+
+/*
+ * Each access of the guest to its memory comes by here, nearly all of them to RAM: what is asked
+ * before that is known is what a boot takes longer.
+ */
+static void on_access(unsigned index, qemu_plugin_meminfo_t info, uint64_t vaddr, void *pc)
+{
+    const struct qemu_plugin_hwaddr *where;
+    struct access access;
+
+    if (__builtin_expect(vaddr % PAGE_BYTES > PAGE_BYTES - MAX_ACCESS_BYTES, 0)) {
+        on_page_end(index, info, vaddr, pc);
+        return;
+    }
+    where = qemu_plugin_get_hwaddr(info, vaddr);
+    if (__builtin_expect(where == NULL || !qemu_plugin_hwaddr_is_io(where), 1)) {
+        return;
+    }
+    access = access_of(info, qemu_plugin_hwaddr_phys_addr(where), pc);
+    record(index, &access);
 }
 
 static void instrument(struct qemu_plugin_tb *tb)
