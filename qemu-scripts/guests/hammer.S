@@ -9,8 +9,8 @@
 #   d=4       slot of the device on bus 0
 #   w=4 r=4   offsets in BAR0 that are written and read
 #   p=0       turns of an empty loop after each pair, to go slower
-#   b=4       bytes of an access; a sum such as 15 makes pairs of 1, 2, 4 and 8 bytes in turn, of
-#             which the widest has the counter in both halves
+#   b=4       bytes of an access; a sum such as 31 makes pairs of 1, 2, 4, 8 and 16 bytes in turn, of
+#             which the widest have the counter in each 4 bytes
 #   c=1       processors that do so at once, each counting for itself: as many as the guest has
 # The defaults suit the "edu" device, whose register 4 keeps any 32-bit value and reads back its
 # complement: both directions show the counter.
@@ -106,7 +106,10 @@ first:  movl    $1, go
         xor     %edx, %edx
 
 # The processor's number is in %edx.
-run:    mov     $BAR0, %esi
+run:    mov     %cr4, %eax
+        or      $0x200, %eax            # SSE
+        mov     %eax, %cr4
+        mov     $BAR0, %esi
         add     write_offset, %esi
         mov     $BAR0, %edi
         add     read_offset, %edi
@@ -130,7 +133,13 @@ hammer: mov     widths, %ebp
         punpckldq %mm0, %mm0
         movq    %mm0, (%esi)
         movq    (%edi), %mm1
-4:      mov     pause, %ecx
+4:      test    $16, %ebp
+        jz      5f
+        movd    %eax, %xmm0
+        pshufd  $0, %xmm0, %xmm0
+        movups  %xmm0, (%esi)
+        movups  (%edi), %xmm1
+5:      mov     pause, %ecx
         jecxz   7f
 6:      dec     %ecx
         jnz     6b

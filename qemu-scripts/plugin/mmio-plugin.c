@@ -198,10 +198,9 @@ static void on_page_end(unsigned index, qemu_plugin_meminfo_t info, uint64_t vad
     if (access.width > in_page) {
         second = place_of(info, vaddr + in_page);
     }
-    if (access.width <= in_page || (second.io && second.gpa == first.gpa + in_page)) {
-        if (first.io) {
-            record(index, &access);
-        }
+    if (first.io && (access.width <= in_page ||
+                     (second.io && second.gpa == first.gpa + in_page))) {
+        record(index, &access);
         return;
     }
     if (first.io) {

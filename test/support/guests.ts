@@ -33,7 +33,7 @@ export interface HammerOptions {
   /** Offsets in BAR0. */
   readonly writeOffset?: number;
   readonly readOffset?: number;
-  /** Bytes of an access: 1, 2, 4 or 8; a sum of them makes a pair of each in turn. Default: 4. */
+  /** Bytes of an access: 1, 2, 4, 8 or 16; a sum of them makes a pair of each in turn. Default: 4. */
   readonly widths?: number;
   /** Turns of an empty loop after each pair. */
   readonly pauseTurns?: number;
