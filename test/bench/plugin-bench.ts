@@ -67,8 +67,15 @@ async function benchBoot(dir: string, rounds: number, { version, path: qemu }: Q
   const kernelWords = 'rdinit=/bin/busybox -- poweroff -f';
   const guest = await oracleGuest(driver, join(dir, 'boot'), { qemu, kernelWords });
   const args = (source: string) => [
-    ...['record', '--source', source, '--device', driver.qemuId],
-    ...['-o', join(dir, 'boot.mmiocap'), '--', ...guest],
+    'record',
+    '--source',
+    source,
+    '--device',
+    driver.qemuId,
+    '-o',
+    join(dir, 'boot.mmiocap'),
+    '--',
+    ...guest,
   ];
   const incomplete = { statuses: [0, 3] };
   const kinds: Kind[] = [

@@ -77,7 +77,7 @@ test('the golden file is what wire.h says', () => {
 });
 
 test("gcc's and clang's analysers find nothing", () => {
-  makePlugin('analyze');
+  expect(() => makePlugin('analyze')).not.toThrow();
 });
 
 describe.each(pluginVariants())('the plugin in $name', (variant) => {
