@@ -20,6 +20,11 @@ if [ ! -f node_modules/.package-lock.json ] ||
   touch node_modules/.package-lock.json
 fi
 
+# The QEMU plugin, for --source plugin: where there is no compiler, record says how to get it.
+if command -v make >/dev/null && command -v cc >/dev/null; then
+  make -s -C qemu-scripts/plugin
+fi
+
 # The build is stamped by its entry point; anything newer in src makes it stale.
 if [ ! -f dist/cli/main.js ] ||
   [ -n "$(find src tsconfig.json tsconfig.build.json vite.config.ts -newer dist/cli/main.js | head -n 1)" ]; then

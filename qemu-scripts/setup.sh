@@ -16,12 +16,15 @@ ipxe-qemu option ROMs of the emulated network cards, which are real drivers and 
 '
 TESTS='
 binutils assembles the bare-metal test guest
+binutils-aarch64-linux-gnu and the one for aarch64
 busybox-static userland of the Linux test guest
 cpio packs its files
 ovmf UEFI, for the tests of a Windows guest
 swtpm its TPM
-gcc compiles the program that L2 of the passthrough lab runs
+gcc compiles the QEMU plugin, and the program that L2 of the passthrough lab runs
 libc6-dev and links it statically
+make builds the plugin
+clang looks through the plugin with its analyser
 kmod finds the modules that the Linux test guest has to load
 iproute2 network namespaces, for the tests of the bridge
 openssl their certificate

@@ -9,8 +9,9 @@
 #   d=4       slot of the device on bus 0
 #   w=4 r=4   offsets in BAR0 that are written and read
 #   p=0       turns of an empty loop after each pair, to go slower
-#   b=4       bytes of an access; a sum such as 15 makes pairs of 1, 2, 4 and 8 bytes in turn, of
-#             which the widest has the counter in both halves
+#   b=4       bytes of an access; a sum such as 31 makes pairs of 1, 2, 4, 8 and 16 bytes in turn, of
+#             which the widest have the counter in each 4 bytes
+#   c=1       processors that do so at once, each counting for itself: as many as the guest has
 # The defaults suit the "edu" device, whose register 4 keeps any 32-bit value and reads back its
 # complement: both directions show the counter.
 #
@@ -18,6 +19,8 @@
 
         .set    BAR0, 0xe1000000        # above any RAM of a small guest, below the firmware's own
         .set    EXIT_PORT, 0x501
+        .set    START, 0x8000           # where the other processors start, in real mode
+        .set    ICR, 0xfee00300         # of the local APIC: commands to other processors
         .set    EXIT_VALUE, 16          # QEMU ends with value * 2 + 1
 
         .text
@@ -85,6 +88,27 @@ configure:
         or      $2, %eax
         outl    %eax, %dx
 
+        cmpl    $1, processors
+        je      first
+        mov     $start, %esi
+        mov     $START, %edi
+        mov     $(start_end - start), %ecx
+        rep movsb
+        movl    $0xc4500, ICR           # INIT, to all others
+        mov     $1000000, %ecx
+1:      loop    1b
+        movl    $(0xc4600 | START >> 12), ICR
+        mov     processors, %eax
+2:      pause
+        cmp     joined, %eax
+        jne     2b
+first:  movl    $1, go
+        xor     %edx, %edx
+
+# The processor's number is in %edx.
+run:    mov     %cr4, %eax
+        or      $0x200, %eax            # SSE
+        mov     %eax, %cr4
         mov     $BAR0, %esi
         add     write_offset, %esi
         mov     $BAR0, %edi
@@ -109,7 +133,13 @@ hammer: mov     widths, %ebp
         punpckldq %mm0, %mm0
         movq    %mm0, (%esi)
         movq    (%edi), %mm1
-4:      mov     pause, %ecx
+4:      test    $16, %ebp
+        jz      5f
+        movd    %eax, %xmm0
+        pshufd  $0, %xmm0, %xmm0
+        movups  %xmm0, (%esi)
+        movups  (%edi), %xmm1
+5:      mov     pause, %ecx
         jecxz   7f
 6:      dec     %ecx
         jnz     6b
@@ -117,6 +147,13 @@ hammer: mov     widths, %ebp
         cmp     iterations, %eax
         jne     hammer                  # from 0 it takes 2^32 turns to come round: for ever
 
+        lock incl done
+        test    %edx, %edx
+        jnz     halt
+        mov     processors, %eax
+8:      pause
+        cmp     done, %eax
+        jne     8b
         mov     $EXIT_PORT, %dx
         mov     $EXIT_VALUE, %al
         outb    %al, %dx
@@ -132,8 +169,43 @@ select: mov     %ebp, %eax
         mov     $0xcfc, %dx
         ret
 
+# Another processor, in real mode: this part is copied to START.
+        .code16
+start:  cli
+        xor     %ax, %ax
+        mov     %ax, %ds
+        lgdtl   START + (gdt_address - start)
+        mov     %cr0, %eax
+        or      $1, %al
+        mov     %eax, %cr0
+        ljmpl   $8, $protected
+gdt_address:
+        .word   gdt_end - gdt - 1
+        .long   gdt
+start_end:
+        .code32
+protected:
+        mov     $16, %ax
+        mov     %ax, %ds
+        mov     %ax, %es
+        mov     %ax, %ss
+        mov     $1, %edx
+        lock xadd %edx, joined
+9:      pause
+        cmpl    $0, go
+        je      9b
+        jmp     run
+
         .data
-letters: .asciz "ndwrpb"                # in the order of the variables
+        .align  8
+gdt:    .quad   0
+        .quad   0x00cf9a000000ffff      # code, all of memory
+        .quad   0x00cf92000000ffff      # data
+gdt_end:
+joined: .long   1
+go:     .long   0
+done:   .long   0
+letters: .asciz "ndwrpbc"               # in the order of the variables
         .align  4
 variables:
 iterations:     .long 500000
@@ -142,6 +214,7 @@ write_offset:   .long 4
 read_offset:    .long 4
 pause:          .long 0
 widths:         .long 4
+processors:     .long 1
 
         .bss
         .space  256

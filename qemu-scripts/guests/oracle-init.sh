@@ -1,9 +1,10 @@
 #!/bin/busybox sh
-# The first process of the oracle guest (see oracle.sh): lets the kernel's own mmiotrace watch one
-# driver from insmod to rmmod, and sends the trace out of the second serial port.
+# The first process of the oracle guest (see oracle.sh): lets the kernel's own mmiotrace watch
+# drivers from insmod to rmmod, one after the other, and sends the trace out of the second serial port.
 #
-# Around it oracle.sh puts /trace-driver.sh, /driver/depends (paths of modules, in the order to load
-# them), /driver/module (path of the driver) and /driver/use (a script that makes the driver work).
+# Around it oracle.sh puts /trace-driver.sh, /depends (paths of modules, in the order to load them),
+# and for each driver, by number, /driver/1/module (its path) and /driver/1/use (a script that makes
+# it work).
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -12,8 +13,10 @@ mount -t devtmpfs devtmpfs /dev
 mount -t tracefs tracefs /sys/kernel/tracing
 . /trace-driver.sh
 
-load_modules </driver/depends
-trace_driver "$(cat /driver/module)" /driver/use
+load_modules </depends
+set --
+for driver in /driver/*; do set -- "$@" "$(cat "$driver/module")" "$driver/use"; done
+trace_driver "$@"
 
 # Each byte costs an exit of the guest: packed it is a tenth. Unless raw, LF gains a CR.
 stty -F /dev/ttyS1 raw

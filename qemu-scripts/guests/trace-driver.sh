@@ -16,8 +16,8 @@ wait_for() {
 # refuse. Of one that is truly missed the next one's insmod will speak.
 load_modules() { while read -r module; do insmod "$module" 2>/dev/null; done; }
 
-# trace_driver MODULE USE: traces the driver at the path MODULE, which the script USE makes work,
-# into /trace.
+# trace_driver [MODULE USE]...: traces drivers, one after the other, into /trace: that at the path
+# MODULE, which the script USE makes work.
 trace_driver() {
   cd /sys/kernel/tracing || poweroff -f
   echo 65536 >buffer_size_kb
@@ -26,10 +26,13 @@ trace_driver() {
   reader=$!
   sleep 1 # the header comes when the reader opens the pipe, and has to come first
 
-  insmod "$1"
-  . "$2"
-  # Files are named with dashes or underscores as their authors pleased; the kernel knows underscores.
-  rmmod "$(basename "${1%.ko}" | tr - _)"
+  while [ $# -ge 2 ]; do
+    insmod "$1"
+    . "$2"
+    # Files are named with dashes or underscores as their authors pleased; the kernel knows underscores.
+    rmmod "$(basename "${1%.ko}" | tr - _)"
+    shift 2
+  done
 
   # The reader wakes up a few times a second: the trace is whole when it has not grown for a while.
   size=-1

@@ -25,6 +25,8 @@ export interface LaunchNeeds {
   readonly logFile: string;
   /** Trace events or patterns to switch on. */
   readonly traceEvents: readonly string[];
+  /** The plugin, and the socket on which it is to be heard. */
+  readonly plugin?: { readonly path: string; readonly socket: string } | undefined;
   /** Interrupts of vfio-pci devices, too. */
   readonly interrupts: boolean;
 }
@@ -72,6 +74,7 @@ export function planLaunch(argv: readonly string[], needs: LaunchNeeds): LaunchP
       added: ['-D', needs.logFile],
       why: "QEMU's log is what is recorded; of several -D the last one counts",
     },
+    ...pluginChange(needs.plugin),
     messageChange(options),
     ...needs.traceEvents.map((event) => ({
       added: ['-trace', escapeCommas(event)],
@@ -121,6 +124,12 @@ function qmpChange(socket: string): ArgvChange {
     added: ['-qmp', `unix:${escapeCommas(socket)},server=on,wait=off`],
     why: "a QMP monitor of our own: devices, BARs, and the log's next segment",
   };
+}
+
+function pluginChange(plugin: LaunchNeeds['plugin']): ArgvChange[] {
+  if (plugin === undefined) return [];
+  const value = `${escapeCommas(plugin.path)},socket=${escapeCommas(plugin.socket)}`;
+  return [{ added: ['-plugin', value], why: "tells of each access of the guest's instructions" }];
 }
 
 /**

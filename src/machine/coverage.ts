@@ -10,23 +10,26 @@ const STATES: Readonly<Record<string, CoverageState>> = {
   romd: 'bypassed',
 };
 
-export type SeenOfQemu = 'none' | 'tables' | 'all';
+export type SeenOfQemu = 'none' | 'tables' | 'memory' | 'all';
 
 /**
  * `coverageOf` for each BAR of a device, named `BAR0` and so on; the ROM is left out.
  *
  * @param seen what is seen of QEMU's own parts of passed-through devices: none of them, the MSI-X
- *   table, or all that leaves the guest
+ *   table, or all that leaves the guest, I/O ports excepted (`memory`) or not
  */
 export function deviceCoverage(
   device: Device,
   ranges: readonly FlatRange[],
   seen: SeenOfQemu,
 ): readonly CoverageRange[] {
-  const stateOf =
-    isPassedThrough(device) && seen !== 'all'
-      ? (range: FlatRange) => passedThroughState(range, seen)
-      : plainState;
+  const stateOf = (range: FlatRange): CoverageState => {
+    if (seen === 'memory' && range.space === 'io') return 'emulated';
+    const seesAll = seen === 'all' || seen === 'memory';
+    return isPassedThrough(device) && !seesAll
+      ? passedThroughState(range, seen)
+      : plainState(range);
+  };
   return device.bars
     .slice(0, ROM_SLOT)
     .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges, stateOf));

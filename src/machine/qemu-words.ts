@@ -7,6 +7,10 @@ interface Rule {
 /** The first that fits wins: the more special ones come first. */
 const RULES: readonly Rule[] = [
   {
+    words: /mmio-plugin: [^\n]*another (mmiobridge|language)/,
+    hint: 'the plugin that was built is not that of this mmiobridge: make -C qemu-scripts/plugin',
+  },
+  {
     words: /group \d+ is not viable/,
     hint: 'every device of its IOMMU group must be bound to vfio-pci (or to no driver): ls /sys/bus/pci/devices/ADDR/iommu_group/devices lists them',
   },

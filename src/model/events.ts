@@ -7,13 +7,13 @@ export interface SessionHeader {
   /** `mmiobridge 0.1.0` */
   readonly tool: string;
   /** Where the accesses come from. */
-  readonly source: 'qemu-log' | 'mmiotrace' | 'kvm';
+  readonly source: 'qemu-log' | 'mmiotrace' | 'kvm' | 'plugin';
   /** Wall clock at session time 0: seconds since 1970, and nanoseconds within that second. */
   readonly startSec: number;
   readonly startNs: number;
   /** Added to session time, in seconds, where mmiotrace text is written; 0 for our recordings. */
   readonly textBaseSec: number;
-  /** Whose clock: QEMU's own stamps (µs), or the moment at which we read the line. */
+  /** Whose clock: QEMU's own stamps (µs; the plugin's: ns), or the moment at which we read the line. */
   readonly clock: 'qemu' | 'poll' | 'kernel' | 'none';
   /** `7.2.22 (Debian …)`; empty if unknown. */
   readonly qemuVersion: string;

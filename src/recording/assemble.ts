@@ -1,12 +1,14 @@
 /** Puts the parts of a recording together, of a new one or of one that goes on. */
 import { resolve as resolvePath } from 'node:path';
 import type { UserLog } from '../machine/argv-user.ts';
+import type { SeenOfQemu } from '../machine/coverage.ts';
 import { LogAppender } from '../machine/log-append.ts';
 import { ourselves } from '../machine/proc.ts';
 import type { QemuProcess } from '../machine/process.ts';
 import type { Vm } from '../machine/vm.ts';
 import type { SessionHeader } from '../model/events.ts';
 import { KvmDecoder } from '../sources/kvm-tracepoints/decoder.ts';
+import { PluginDecoder } from '../sources/plugin/decoder.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
@@ -18,19 +20,19 @@ import { LiveRecording } from './live.ts';
 import type { Notice } from './notice.ts';
 import { learnDevices, lookAtMemory, optionNotes, readVcpus, requireSelected } from './look.ts';
 import { OutputSet } from './output-set.ts';
+import type { PluginLink } from './plugin/link.ts';
+import { pluginWriter } from './plugin/source.ts';
+import type { PluginWriter } from './plugin/writer.ts';
 import { PcTap } from './kvm/pc-tap.ts';
 import type { OpenRemote, RemoteOutput, RemoteTarget } from './remote.ts';
 import type { SessionDir } from './session-dir.ts';
-import type { Checkpoint, SessionInfo } from './session-dir.ts';
+import type { Checkpoint, RecordSource, SessionInfo } from './session-dir.ts';
 import { Session } from './session.ts';
 import type { Spool } from './spool.ts';
 import { seenOfQemu } from './trace-events.ts';
 import { Statistics } from './statistics.ts';
 import { UserLogWriter } from './user-log.ts';
 import { detach, passingOn, passOn } from './detach.ts';
-
-/** Who tells of the accesses: QEMU's log, or KVM's tracepoints alone. */
-export type RecordSource = 'log' | 'kvm';
 
 export interface RecordOptions {
   readonly outputs: readonly string[];
@@ -82,7 +84,12 @@ interface Beginning {
   readonly child: QemuProcess | undefined;
   /** One that had to begin before QEMU's log. */
   readonly trace?: KvmTrace | undefined;
-  readonly info: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore'>;
+  /** Where the plugin of a QEMU of ours is heard. */
+  readonly link?: PluginLink | undefined;
+  readonly info: Pick<
+    SessionInfo,
+    'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore' | 'plugin'
+  >;
 }
 
 export async function begin(beginning: Beginning): Promise<Started> {
@@ -118,6 +125,7 @@ interface Assembly {
   readonly prelude?: string;
   readonly child: QemuProcess | undefined;
   readonly trace?: KvmTrace | undefined;
+  readonly link?: PluginLink | undefined;
   readonly checkpoint: Checkpoint | undefined;
 }
 
@@ -139,13 +147,7 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   const userLog = await openUserLog(info, options, checkpoint);
   if (assembly.prelude !== undefined) await passOn(assembly.prelude, info, userLog);
   const isRecorded = (address: number) => session.devices.windowAt(address) !== undefined;
-  const decoder =
-    info.source === 'kvm'
-      ? kvmDecoder(info, checkpoint, isRecorded)
-      : new QemuLogDecoder({
-          start: { sec: header.startSec, ns: header.startNs },
-          ...passingOn(info, userLog),
-        });
+  const decoder = decoderFor(info, checkpoint, isRecorded, userLog);
   const session = new Session(info.selection, decoder.targets, checkpoint?.session);
   const statistics = new Statistics(checkpoint);
   if (vm !== undefined) {
@@ -176,6 +178,10 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
       counts: checkpoint?.pc,
     });
 
+  const plugin =
+    info.source === 'plugin'
+      ? await pluginWriter({ ...assembly, notice: options.notice })
+      : undefined;
   const remote = await openRemote(info, options, session, checkpoint);
   try {
     return await openAndStart(assembly, {
@@ -187,11 +193,26 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
       notes,
       pc: pc || undefined,
       kvm,
+      plugin,
     });
   } catch (error) {
+    plugin?.stop();
     remote?.drop();
     throw error;
   }
+}
+
+function decoderFor(
+  info: SessionInfo,
+  checkpoint: Checkpoint | undefined,
+  isRecorded: (address: number) => boolean,
+  userLog: UserLogWriter | undefined,
+): SpoolDecoder {
+  if (info.source === 'kvm') return kvmDecoder(info, checkpoint, isRecorded);
+  const { startSec: sec, startNs: ns } = info.header;
+  const options = { start: { sec, ns }, ...passingOn(info, userLog) };
+  if (info.source === 'log') return new QemuLogDecoder(options);
+  return new PluginDecoder({ ...options, from: checkpoint?.plugin });
 }
 
 interface OpenParts {
@@ -203,12 +224,13 @@ interface OpenParts {
   readonly notes: readonly string[];
   readonly pc: PcTap | undefined;
   readonly kvm: KvmSource | undefined;
+  readonly plugin: PluginWriter | undefined;
 }
 
 /** Opens the outputs, and begins. */
 async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Started> {
   const { dir, spool, vm, info, options, checkpoint } = assembly;
-  const { remote, userLog, decoder, session, statistics, notes, pc, kvm } = parts;
+  const { remote, userLog, decoder, session, statistics, notes, pc, kvm, plugin } = parts;
   const { header } = info;
   let live: LiveRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
@@ -244,6 +266,7 @@ async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Start
       userLog,
       pc,
       kvm,
+      plugin,
       coverage: checkpoint?.coverage ?? [],
       notes: checkpoint?.notes ?? notes,
       refreshDevices: async () => {
@@ -253,13 +276,25 @@ async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Start
         if (vm === undefined) return [];
         // Firmware has given it its interrupt line by now.
         await learnIfThere(vm, session);
-        const seen = info.source === 'kvm' ? 'all' : seenOfQemu(info.traceEvents);
+        const seen = seenBy(info);
         return lookAtMemory(await vm.connected(), session.devices, seen);
       },
     },
   });
   await live.start();
   return { live, statistics, info, dir, child: assembly.child, session };
+}
+
+/** What a recording sees of QEMU's own parts of devices. */
+function seenBy({ source, traceEvents }: SessionInfo): SeenOfQemu {
+  switch (source) {
+    case 'kvm':
+      return 'all';
+    case 'plugin':
+      return 'memory';
+    case 'log':
+      return seenOfQemu(traceEvents);
+  }
 }
 
 async function openRemote(

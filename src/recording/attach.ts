@@ -24,6 +24,12 @@ import { createSpool, requireFolder, removeAll } from './places.ts';
 /** Attaches to a QEMU that runs, by its QMP socket. Throws MmioError; QEMU is then as it was. */
 export async function recordAttach(address: string, options: RecordOptions): Promise<Started> {
   if (options.source === 'kvm') return recordAttachKvm(address, options);
+  if (options.source === 'plugin') {
+    throw new MmioError('usage', 'a QEMU that runs cannot be given a plugin any more', {
+      evidence: `--source plugin --qmp ${address}`,
+      hint: 'start it with mmiobridge record --source plugin -- QEMU ARGV…, or leave out --source',
+    });
+  }
   if (options.pc) findTraceDir();
   for (const path of options.outputs) await requireFolder(path);
   const qmp = await QmpClient.connect(address);

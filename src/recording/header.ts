@@ -1,5 +1,6 @@
 /** The header of a recording of a QEMU. */
 import { TOOL } from '../base/version.ts';
+import type { RecordSource } from './session-dir.ts';
 import type { QmpClient } from '../qmp/client.ts';
 
 export function wallClock(): { readonly startSec: number; readonly startNs: number } {
@@ -11,12 +12,12 @@ export function wallClock(): { readonly startSec: number; readonly startNs: numb
 export function headerBase(
   start: { readonly startSec: number; readonly startNs: number },
   qmp: QmpClient,
-  source: 'log' | 'kvm',
+  source: RecordSource,
 ) {
   return {
     ...start,
     tool: TOOL,
-    source: source === 'kvm' ? ('kvm' as const) : ('qemu-log' as const),
+    source: source === 'log' ? ('qemu-log' as const) : source,
     clock: source === 'kvm' ? ('kernel' as const) : ('qemu' as const),
     textBaseSec: 0,
     qemuVersion: qmp.version,

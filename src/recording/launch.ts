@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MmioError } from '../base/errors.ts';
 import { findTraceDir } from '../host/tracefs/trace-dir.ts';
 import { planLaunch, type LaunchPlan } from '../machine/argv.ts';
+import { findPlugin, type Plugin } from '../machine/plugin.ts';
 import type { UserLog } from '../machine/argv-user.ts';
 import { processRef } from '../machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../machine/process.ts';
@@ -16,9 +17,12 @@ import { SessionDir } from './session-dir.ts';
 import type { Spool } from './spool.ts';
 import { learnDevices } from './look.ts';
 import { Session } from './session.ts';
-import { eventsForArgv, eventsForDevices } from './trace-events.ts';
+import { BESIDE_PLUGIN, eventsForArgv, eventsForDevices } from './trace-events.ts';
 import { type RecordOptions, type Started, begin } from './assemble.ts';
 import { wallClock, headerBase } from './header.ts';
+import type { PluginLink } from './plugin/link.ts';
+import { logPath } from './plugin/log-tail.ts';
+import { listenForPlugin, requirePlugin } from './plugin/source.ts';
 import { spoolIn, createSpool, removeAll } from './places.ts';
 
 const CONNECT_RETRY_MS = 20;
@@ -30,10 +34,25 @@ const CONNECT_LIMIT_MS = 15_000;
  */
 const GREETING_LIMIT_MS = 300_000;
 
+type PlanOptions = Pick<RecordOptions, 'selection' | 'spoolDir' | 'interrupts' | 'source'>;
+
 /** The launch, without doing it: for `--dry-run`, with the place of the session left open. */
-export function planRecording(
+export async function planOnly(argv: readonly string[], options: PlanOptions): Promise<LaunchPlan> {
+  planRecording(argv, options);
+  return planRecording(argv, options, await pluginFor(argv, options));
+}
+
+async function pluginFor(
   argv: readonly string[],
-  options: Pick<RecordOptions, 'selection' | 'spoolDir' | 'interrupts' | 'source'>,
+  { source }: Pick<RecordOptions, 'source'>,
+): Promise<Plugin | undefined> {
+  return source === 'plugin' ? findPlugin(argv) : undefined;
+}
+
+function planRecording(
+  argv: readonly string[],
+  options: PlanOptions,
+  plugin?: Plugin,
   dir = new SessionDir('SESSION'),
 ): LaunchPlan {
   const spoolDir = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
@@ -48,6 +67,11 @@ export function planRecording(
     const path = userLog?.path === undefined ? '/dev/stderr' : resolvePath(userLog.path);
     return planLaunch(argv, { ...needs, logFile: path, traceEvents: [] });
   }
+  if (options.source === 'plugin') {
+    const loaded = plugin && { path: plugin.path, socket: dir.pluginSocket };
+    const logFile = logPath(spoolDir, 1);
+    return planLaunch(argv, { ...needs, logFile, plugin: loaded, traceEvents: BESIDE_PLUGIN });
+  }
   return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, options.selection) });
 }
 
@@ -58,17 +82,21 @@ export async function recordLaunch(
 ): Promise<Started> {
   planRecording(argv, options);
   if (options.pc || options.source === 'kvm') findTraceDir();
+  const plugin = await pluginFor(argv, options);
   const dir = await SessionDir.create();
   let child: QemuProcess | undefined;
   let spool: Spool | undefined;
+  let link: PluginLink | undefined;
   try {
-    const plan = planRecording(argv, options, dir);
+    const plan = planRecording(argv, options, plugin, dir);
     spool = await createSpool(dir, options, await uidOf(plan.runAs));
+    const { overflow, notice } = options;
+    if (plugin) link = await listenForPlugin(dir, { overflow, target: plugin.target, notice });
     const start = wallClock();
     child = await launchQemu(plan, { stderrFile: dir.qemuStderr });
     const qmp = await child.orExit(connectPatiently(dir.qmpSocket, child.exited));
-    const traceEvents =
-      options.source === 'kvm' ? [] : await traceDevices(qmp, plan, argv.length, options.selection);
+    if (plugin && link) await requirePlugin(qmp, link, plugin);
+    const traceEvents = await traceEventsOf(qmp, plan, argv.length, options);
     const qemu = processRef(child.pid);
     const address = dir.qmpSocket;
     const onProblem = options.notice;
@@ -85,14 +113,39 @@ export async function recordLaunch(
       options,
       userLog: options.source === 'kvm' ? undefined : userLogOf(plan, child.pid),
       child,
-      info: { qemu, launched: true, qmpAddress: address, traceEvents, restore: undefined },
+      link,
+      info: {
+        qemu,
+        launched: true,
+        qmpAddress: address,
+        traceEvents,
+        restore: undefined,
+        plugin: plugin && { target: plugin.target },
+      },
     });
     if (!plan.startPaused) await vm.resume().catch(unlessGone);
     return started;
   } catch (error) {
     await child?.terminate(1000);
+    link?.close();
     await removeAll(dir, spool);
     throw error;
+  }
+}
+
+async function traceEventsOf(
+  qmp: QmpClient,
+  plan: LaunchPlan,
+  ours: number,
+  { source, selection }: RecordOptions,
+): Promise<readonly string[]> {
+  switch (source) {
+    case 'kvm':
+      return [];
+    case 'plugin':
+      return BESIDE_PLUGIN;
+    case 'log':
+      return traceDevices(qmp, plan, ours, selection);
   }
 }
 

@@ -72,7 +72,7 @@ export class LiveRecording {
         spool: parts.spool,
         journal: parts.journal,
         vm: parts.vm,
-        writer: parts.kvm?.writer ?? parts.vm,
+        writer: parts.kvm?.writer ?? parts.plugin ?? parts.vm,
         overflow: info.overflow,
         limitBytes: info.spoolLimitBytes,
         pausedFlag: parts.dir.pausedFlag,
@@ -117,6 +117,7 @@ export class LiveRecording {
       parts.pc?.close();
       parts.kvm?.poll.stop();
       parts.kvm?.writer?.stop();
+      parts.plugin?.stop();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();
@@ -165,9 +166,10 @@ export class LiveRecording {
 
   /** Puts a MARK at this moment. */
   async mark(text: string): Promise<{ readonly timeNs: number }> {
-    const { spool, journal } = this.#options.parts;
-    const at = await spool.end();
+    const { spool, journal, plugin } = this.#options.parts;
     const timeNs = this.#recorder.nowNs();
+    await plugin?.caughtUp();
+    const at = await spool.end();
     journal.add({ at, event: { kind: 'mark', timeNs, text } });
     return { timeNs };
   }

@@ -12,6 +12,7 @@ import type { CoverageRange, CoverageStatement } from '../model/coverage.ts';
 import type { Counters, SessionEvent, SessionHeader } from '../model/events.ts';
 import type { StreamItem } from '../model/stream.ts';
 import { KvmDecoder } from '../sources/kvm-tracepoints/decoder.ts';
+import { PluginDecoder } from '../sources/plugin/decoder.ts';
 import type { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import { TraceBatch, type TraceEvent } from '../sources/qemu-log/trace-batch.ts';
 import { BAR_POLL_MS } from './kvm/bar-poll.ts';
@@ -19,6 +20,7 @@ import type { Journal } from './journal.ts';
 import type { KvmSource } from './kvm/source.ts';
 import type { OutputSet } from './output-set.ts';
 import type { PcTap } from './kvm/pc-tap.ts';
+import type { PluginWriter } from './plugin/writer.ts';
 import type { Checkpoint, SessionDir } from './session-dir.ts';
 import type { Session } from './session.ts';
 import type { Spool } from './spool.ts';
@@ -55,10 +57,12 @@ export interface RecorderParts {
   readonly pc: PcTap | undefined;
   /** Where the accesses come from KVM's tracepoints, and the spool is written by us. */
   readonly kvm: KvmSource | undefined;
+  /** Where they come from the QEMU plugin, and the spool is written by us. */
+  readonly plugin: PluginWriter | undefined;
 }
 
 /** What reads the spool. */
-export type SpoolDecoder = QemuLogDecoder | KvmDecoder;
+export type SpoolDecoder = QemuLogDecoder | KvmDecoder | PluginDecoder;
 
 export interface RecordingEnd {
   readonly vm: VmEnd | undefined;
@@ -71,6 +75,10 @@ export interface RecordingEnd {
 const KVM_NOTES = [
   "recorded from KVM's tracepoints: what QEMU or the kernel's short cuts (ioeventfd) did is not in it",
   `QMP was asked every ${BAR_POLL_MS} ms where the BARs are: what came and went in between is not known`,
+];
+
+const PLUGIN_NOTES = [
+  'recorded by a QEMU plugin: what devices did to each other (DMA to a BAR), and accesses to I/O ports, are not in it',
 ];
 
 export class Recorder {
@@ -104,7 +112,14 @@ export class Recorder {
   sourceEnded(): void {
     this.#parts.kvm?.poll.stop();
     this.#parts.kvm?.writer?.finish();
-    this.#sourceEnded = true;
+    const { plugin } = this.#parts;
+    if (plugin === undefined) this.#sourceEnded = true;
+    else {
+      void plugin
+        .finish()
+        .catch((error: unknown) => void (this.#failure ??= { error }))
+        .finally(() => (this.#sourceEnded = true));
+    }
   }
 
   get counters(): Counters {
@@ -252,12 +267,14 @@ export class Recorder {
       );
     }
     const emulated = session.devices.selected.filter((state) => state.device.hostAddress === '');
-    for (const { device } of decoder instanceof KvmDecoder ? [] : emulated) {
+    const isModels = !(decoder instanceof KvmDecoder || decoder instanceof PluginDecoder);
+    for (const { device } of isModels ? emulated : []) {
       notes.push(
         `${device.name} is emulated: accesses are those that QEMU's model was asked, which may split or widen the guest's`,
       );
     }
     if (decoder instanceof KvmDecoder) notes.push(...KVM_NOTES);
+    if (decoder instanceof PluginDecoder) notes.push(...PLUGIN_NOTES);
     if (phase === 'end' && this.#parts.pc !== undefined) notes.push(...this.#parts.pc.notes);
     const statement = { phase, ranges: this.#coverage, notes };
     return { kind: 'coverage', timeNs: session.lastTimeNs, statement };
@@ -265,11 +282,11 @@ export class Recorder {
 
   /** The segment has been read to its end and QEMU logs into a newer one: is anyone still in it? */
   async #leaveSegment(): Promise<void> {
-    const { spool, vm, decoder, kvm } = this.#parts;
+    const { spool, vm, decoder, kvm, plugin } = this.#parts;
     const path = spool.readingPath;
     const deadline = performance.now() + CLOSE_GRACE_MS;
     while (!this.#sourceEnded && vm !== undefined) {
-      const open = (kvm?.writer ?? vm).holdsOpen(path);
+      const open = (kvm?.writer ?? plugin ?? vm).holdsOpen(path);
       if (open === false || (open === undefined && performance.now() > deadline)) break;
       await sleep(POLL_MS / 5);
     }
@@ -329,6 +346,7 @@ export class Recorder {
       notes: this.#parts.notes,
       ...(pc && { pc: pc.counts }),
       ...(decoder instanceof KvmDecoder && { kvm: decoder.snapshot() }),
+      ...(decoder instanceof PluginDecoder && { plugin: decoder.snapshot() }),
     });
   }
 

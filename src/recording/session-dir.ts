@@ -17,9 +17,13 @@ import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import type { KvmDecoderSnapshot } from '../sources/kvm-tracepoints/decoder.ts';
 import type { JoinCounts } from '../sources/kvm-tracepoints/join.ts';
+import type { PluginDecoderSnapshot } from '../sources/plugin/decoder.ts';
 import type { KvmTraceInfo } from './kvm/trace.ts';
 import type { RemoteTarget } from './remote.ts';
 import type { SessionSnapshot } from './session.ts';
+
+/** Who tells of the accesses: QEMU's log, KVM's tracepoints alone, or the QEMU plugin. */
+export type RecordSource = 'log' | 'kvm' | 'plugin';
 
 /** What a recording is; written once, and again when another process takes it over. */
 export interface SessionInfo {
@@ -55,7 +59,9 @@ export interface SessionInfo {
   readonly pc: boolean;
   /** KVM's tracepoints, where they are used. */
   readonly kvm?: (KvmTraceInfo & { readonly originNs: number }) | undefined;
-  readonly source: 'log' | 'kvm';
+  /** QEMU's name of what it emulates, where its plugin is used. */
+  readonly plugin?: { readonly target: string } | undefined;
+  readonly source: RecordSource;
 }
 
 /** How far everything has got, at one place in the stream. */
@@ -77,6 +83,7 @@ export interface Checkpoint {
   readonly notes: readonly string[];
   readonly pc?: JoinCounts;
   readonly kvm?: KvmDecoderSnapshot;
+  readonly plugin?: PluginDecoderSnapshot;
 }
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */
@@ -118,6 +125,10 @@ export class SessionDir {
 
   get qmpSocket(): string {
     return join(this.path, 'qmp.sock');
+  }
+  /** The recorder's end: the plugin connects, also to the recorder that goes on. */
+  get pluginSocket(): string {
+    return join(this.path, 'plugin.sock');
   }
   get controlSocket(): string {
     return join(this.path, 'control.sock');

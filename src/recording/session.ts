@@ -16,8 +16,8 @@ import { Devices, type DevicesSnapshot, type DeviceState, type Window } from './
 /** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
 const DEVICE_ACCESS = 'memory_region_ops (a device, not a vCPU)';
 
-/** So are those that KVM saw go to no recorded BAR. */
-const ELSEWHERE = 'kvm_mmio, kvm_pio (elsewhere)';
+/** So are those that KVM or the plugin saw go to no recorded BAR. */
+const ELSEWHERE = 'accesses to no recorded BAR';
 
 export interface SessionSnapshot {
   readonly devices: DevicesSnapshot;

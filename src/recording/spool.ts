@@ -48,6 +48,10 @@ export class Spool {
     return new Spool(dir, Math.min(position.segment, ...segments), newest, position);
   }
 
+  get newestSegment(): number {
+    return this.#newest;
+  }
+
   /** Path of the segment that QEMU is to log into. */
   get currentPath(): string {
     return segmentPath(this.dir, this.#newest);

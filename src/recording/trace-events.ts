@@ -21,6 +21,11 @@ const VFIO = [
   'vfio_rom_read',
   'vfio_ioeventfd_init',
 ];
+/** What the QEMU plugin cannot tell of. */
+export const BESIDE_PLUGIN: readonly string[] = [
+  MAPPINGS,
+  ...VFIO.filter((event) => !/^vfio_(region_(read|write)|rom_read)$/.test(event)),
+];
 /** Every access to every emulated device: it cannot be narrowed inside QEMU. */
 const EMULATED = 'memory_region_ops_*';
 

@@ -18,6 +18,7 @@ export const SOURCE: Values<SessionHeader['source'], mmiobridge.v1.SessionHeader
   'qemu-log': Source.SOURCE_QEMU_LOG,
   mmiotrace: Source.SOURCE_MMIOTRACE,
   kvm: Source.SOURCE_KVM,
+  plugin: Source.SOURCE_PLUGIN,
 };
 export const CLOCK: Values<SessionHeader['clock'], mmiobridge.v1.SessionHeader.Clock> = {
   qemu: Clock.CLOCK_QEMU,

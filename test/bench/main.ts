@@ -9,6 +9,7 @@ import { benchConvert } from './convert-bench.ts';
 import { benchGuest } from './guest-bench.ts';
 import { benchLive } from './live-bench.ts';
 import { benchMemory } from './memory-bench.ts';
+import { benchPlugin } from './plugin-bench.ts';
 import { benchSize } from './size-bench.ts';
 import { benchVfioUser } from './vfio-user-bench.ts';
 
@@ -18,6 +19,7 @@ const benches = {
   convert: benchConvert,
   guest: benchGuest,
   memory: benchMemory,
+  plugin: benchPlugin,
   size: benchSize,
   'vfio-user': benchVfioUser,
   bridge: benchBridge,

@@ -33,12 +33,15 @@ export interface HammerOptions {
   /** Offsets in BAR0. */
   readonly writeOffset?: number;
   readonly readOffset?: number;
-  /** Bytes of an access: 1, 2, 4 or 8; a sum of them makes a pair of each in turn. Default: 4. */
+  /** Bytes of an access: 1, 2, 4, 8 or 16; a sum of them makes a pair of each in turn. Default: 4. */
   readonly widths?: number;
   /** Turns of an empty loop after each pair. */
   readonly pauseTurns?: number;
+  /** Processors that do so at once, each counting for itself. */
+  readonly processors?: number;
   readonly accel?: 'tcg' | 'kvm';
-  readonly qemu?: string;
+  /** The program; or what is put before it, and the program. */
+  readonly qemu?: string | readonly string[];
 }
 
 /**
@@ -47,17 +50,18 @@ export interface HammerOptions {
  */
 export async function hammerGuest(options: HammerOptions): Promise<string[]> {
   const { iterations, writeOffset = 4, readOffset = 4, widths = 4, pauseTurns = 0 } = options;
+  const { processors = 1 } = options;
   const [elf = ''] = await scriptLines('guests/hammer.sh');
   return [
-    options.qemu ?? SYSTEM_QEMU,
+    ...[options.qemu ?? SYSTEM_QEMU].flat(),
     ...words(
-      `-machine pc -accel ${options.accel ?? 'tcg'} -m 32 -nodefaults -display none -no-reboot`,
+      `-machine pc -accel ${options.accel ?? 'tcg'} -smp ${processors} -m 32 -nodefaults -display none -no-reboot`,
     ),
     ...(options.device ?? words(`-device edu,addr=${HAMMER_SLOT},id=dut`)),
     ...words('-device isa-debug-exit,iobase=0x501,iosize=1'),
     '-kernel',
     elf,
     '-append',
-    `n=${iterations} d=${HAMMER_SLOT} w=${writeOffset} r=${readOffset} p=${pauseTurns} b=${widths}`,
+    `n=${iterations} d=${HAMMER_SLOT} w=${writeOffset} r=${readOffset} p=${pauseTurns} b=${widths} c=${processors}`,
   ];
 }

@@ -75,6 +75,7 @@ async function record(vm?: Partial<Vm>): Promise<string[]> {
     notes: [],
     pc: undefined,
     kvm: undefined,
+    plugin: undefined,
     userLog: undefined,
   });
   await recorder.run();

@@ -98,9 +98,9 @@ export function recordCommand(): AnyCommand {
     .addOption(
       new Option(
         '--source <what>',
-        "who tells of the accesses: QEMU's log, or KVM's tracepoints alone (needs root)",
+        "who tells of the accesses: QEMU's log, KVM's tracepoints alone (needs root), or a plugin in a QEMU of TCG that is started",
       )
-        .choices(['log', 'kvm'])
+        .choices(['log', 'kvm', 'plugin'])
         .default('log' as const),
     )
     .option('--pc', "record the guest's program counters, too, from KVM's tracepoints; needs root")
@@ -158,12 +158,12 @@ export function recordCommand(): AnyCommand {
       });
     }
     const { recordAttach } = await import('../../recording/attach.ts');
-    const { planRecording, recordLaunch } = await import('../../recording/launch.ts');
+    const { planOnly, recordLaunch } = await import('../../recording/launch.ts');
     const { irq: interrupts } = options;
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
       const plan = { selection, spoolDir: options.spool, interrupts, source: options.source };
-      answer(formatDryRun(planRecording(argv, plan)));
+      answer(formatDryRun(await planOnly(argv, plan)));
       return;
     }
     const record = {
@@ -176,7 +176,8 @@ export function recordCommand(): AnyCommand {
       marks: options.mark,
       selection,
       overflow: options.overflow,
-      pc: options.pc === true,
+      // The plugin always tells them.
+      pc: options.pc === true && options.source !== 'plugin',
       source: options.source,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,

@@ -23,7 +23,7 @@ export async function openKvmTrace(
   vm: Vm | undefined,
   info: SessionInfo,
 ): Promise<KvmTrace | undefined> {
-  if (!info.pc && info.source === 'log') return undefined;
+  if (!info.pc && info.source !== 'kvm') return undefined;
   const before = info.kvm === undefined ? undefined : KvmTrace.find(info.kvm);
   if (before !== undefined && (vm !== undefined || info.source === 'kvm')) return before;
   before?.close();

@@ -118,6 +118,11 @@ export class QemuLogDecoder implements DecodedSoFar {
     return this.#startSec === undefined ? undefined : { sec: this.#startSec, ns: this.#startNs };
   }
 
+  /** The index of a target that no line names. */
+  internTarget(target: TraceTarget): number {
+    return this.#table.intern(target);
+  }
+
   /** Everything before it has been handed out. Always the start of a line. */
   get position(): SourcePosition {
     return { segment: this.#segment, offset: this.#bufferOffset + this.#at };

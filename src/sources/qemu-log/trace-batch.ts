@@ -30,6 +30,29 @@ export class TraceBatch extends AccessBatch {
     this.thread = new Int32Array(allocate(capacity * 4));
   }
 
+  /** What a decoder has filled in of one row, over another. */
+  copyRow(from: number, to: number): void {
+    this.timeNs[to] = this.timeNs[from]!;
+    this.op[to] = this.op[from]!;
+    this.width[to] = this.width[from]!;
+    this.offset[to] = this.offset[from]!;
+    this.valueLo[to] = this.valueLo[from]!;
+    this.valueHi[to] = this.valueHi[from]!;
+    this.cpu[to] = this.cpu[from]!;
+    this.target[to] = this.target[from]!;
+    this.thread[to] = this.thread[from]!;
+    this.pcLo[to] = this.pcLo[from]!;
+    this.pcHi[to] = this.pcHi[from]!;
+  }
+
+  /** Drops all other rows; whether any is left. */
+  keepRows(isKept: (row: number) => boolean): boolean {
+    let out = 0;
+    for (let row = 0; row < this.length; row++) if (isKept(row)) this.copyRow(row, out++);
+    this.length = out;
+    return out > 0;
+  }
+
   /** Adds the rows [from, to) of another, all that a decoder has filled in; there must be room. */
   append(source: TraceBatch, from: number, to: number): void {
     const { timeNs, op, width, offset, valueLo, valueHi, cpu, target, thread } = this;

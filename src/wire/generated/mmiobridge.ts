@@ -424,6 +424,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 values[valuesById[1] = "SOURCE_QEMU_LOG"] = 1;
                 values[valuesById[2] = "SOURCE_MMIOTRACE"] = 2;
                 values[valuesById[3] = "SOURCE_KVM"] = 3;
+                values[valuesById[4] = "SOURCE_PLUGIN"] = 4;
                 return values;
             })();
 

@@ -291,7 +291,10 @@ export declare namespace mmiobridge {
                 SOURCE_MMIOTRACE = 2,
 
                 /** SOURCE_KVM value */
-                SOURCE_KVM = 3
+                SOURCE_KVM = 3,
+
+                /** SOURCE_PLUGIN value */
+                SOURCE_PLUGIN = 4
             }
 
             /** Clock enum. */
