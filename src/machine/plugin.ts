@@ -114,8 +114,8 @@ async function probe(command: readonly string[], path: string): Promise<string> 
     return stdout + stderr;
   } catch (error) {
     if (isObject(error) && typeof error['stdout'] === 'string') {
-      const words = error['stdout'] + String(error['stderr']);
-      if (words !== '') return words;
+      const said = error['stdout'] + String(error['stderr']);
+      if (said !== '') return said;
     }
     throw new MmioError('not-found', `cannot run ${program}`, {
       evidence: messageOf(error),
