@@ -15,6 +15,7 @@ export default defineConfig({
           name: 'guest',
           include: ['test/guest/**/*.test.ts'],
           // Guests are software-emulated: one file at a time leaves each the machine's two cores.
+          sequence: { groupOrder: 1 },
           fileParallelism: false,
           testTimeout: 240_000,
           hookTimeout: 240_000,
@@ -24,9 +25,9 @@ export default defineConfig({
         test: {
           name: 'passthrough',
           include: ['test/passthrough/**/*.test.ts'],
-          // All share one L1, which takes both cores: after the others, one file at a time.
+          // All share one L1, which takes both cores from the first test to the end: after all others.
           globalSetup: 'test/support/lab-setup.ts',
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 3 },
           fileParallelism: false,
           // A guest that crashes in the emulation is given another try.
           testTimeout: 600_000,
@@ -37,7 +38,7 @@ export default defineConfig({
         test: {
           name: 'browser',
           include: ['test/browser/**/*.test.ts'],
-          // A browser, a server and a guest: after the others, one file at a time.
+          // A browser, a server and a guest: one file at a time, too.
           sequence: { groupOrder: 2 },
           fileParallelism: false,
           testTimeout: 90_000,
