@@ -18,7 +18,10 @@ import {
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-const ABOVE_RECORDING = ['base', 'model', 'wire', 'qmp', 'host', 'machine', 'sources', 'sinks'];
+const BASE = ['base', 'model'];
+/** What a recording is made of. */
+const MACHINE = [...BASE, 'qmp', 'host', 'machine'];
+const RECORDED = ['sources', 'attribution', 'analysis', 'sinks'];
 
 /** The way of the data: a step knows those before it, and nothing of those after it. */
 const RULES: ImportRules = {
@@ -31,17 +34,35 @@ const RULES: ImportRules = {
     machine: ['base', 'model', 'qmp', 'host'],
     sources: ['base', 'model', 'wire'],
     sinks: ['base', 'model', 'wire'],
-    recording: ABOVE_RECORDING,
-    doctor: ['base', 'model', 'qmp', 'host', 'machine'],
-    bridge: ['base', 'model', 'wire', 'machine', 'sinks', 'recording'],
-    server: ['base', 'model', 'wire', 'sources', 'sinks'],
-    web: ['base', 'model', 'wire'],
-    lab: ['base', 'model', 'machine', 'recording'],
-    cli: [...ABOVE_RECORDING, 'recording', 'doctor', 'bridge', 'server', 'lab'],
+    attribution: [...BASE, 'machine', 'sources'],
+    analysis: BASE,
+    reading: [...BASE, ...RECORDED],
+    'recording/session': [...BASE, 'machine', 'sources', 'attribution', 'sinks'],
+    'recording/spool': BASE,
+    'recording/source': [
+      ...MACHINE,
+      'sources',
+      'attribution',
+      'recording/spool',
+      'recording/session',
+    ],
+    'recording/run': [
+      ...MACHINE,
+      ...RECORDED,
+      'recording/source',
+      'recording/spool',
+      'recording/session',
+    ],
+    'recording/begin': [...MACHINE, ...RECORDED, 'recording'],
+    doctor: MACHINE,
+    bridge: [...BASE, 'wire', 'machine', 'sinks', 'recording/session'],
+    server: [...BASE, 'wire', 'sources', 'analysis', 'sinks'],
+    web: [...BASE, 'wire', 'analysis'],
+    cli: [...MACHINE, ...RECORDED, 'wire', 'reading', 'recording', 'doctor', 'bridge', 'server'],
     'vfio-user': ['base'],
   },
   packages: {
-    'node:child_process': ['host', 'machine', 'lab'],
+    'node:child_process': ['host', 'machine'],
     ws: ['bridge', 'server'],
     protobufjs: ['wire'],
     commander: ['cli'],
@@ -50,7 +71,7 @@ const RULES: ImportRules = {
 };
 
 /** What may print elsewhere than in cli/: a log can go to standard output. */
-const PRINTS = { 'recording/output-set.ts': 'new StreamOutput(process.stdout)' };
+const PRINTS = { 'sinks/output-set.ts': 'new StreamOutput(process.stdout)' };
 
 interface Manifest {
   readonly version: string;
@@ -160,19 +181,19 @@ describe('these tests', () => {
         'sinks/c.ts': "import '../sources/d.ts';\nimport './nowhere.ts';",
         'sources/d.ts': "const wire = await import('protobufjs/minimal.js');",
         'server/e.ts': "import ws from 'ws';\nimport '../model/b.ts';\nawait import(name);",
-        'recording/f.ts': "import { Command } from '@commander-js/extra-typings';",
+        'recording/run/f.ts': "import { Command } from '@commander-js/extra-typings';",
         'attic/g.ts': '',
       }),
       RULES,
     );
     expect(faults).toEqual([
       'base/a.ts: imports ../model/b.ts, but base imports from nothing of ours alone',
-      'model/b.ts: imports node:child_process, which is for host, machine, lab alone',
+      'model/b.ts: imports node:child_process, which is for host, machine alone',
       'sinks/c.ts: imports ../sources/d.ts, but sinks imports from base, model, wire alone',
       'sinks/c.ts: imports ./nowhere.ts, which is not a file of ours',
       'sources/d.ts: imports protobufjs/minimal.js, which is for wire alone',
       'server/e.ts: imports (computed), which only shows when it runs',
-      'recording/f.ts: imports @commander-js/extra-typings, which is for cli alone',
+      'recording/run/f.ts: imports @commander-js/extra-typings, which is for cli alone',
       'attic/g.ts: no rule for the folder attic',
     ]);
   });
@@ -200,14 +221,14 @@ describe('these tests', () => {
         ['cli/print.ts', "console.log('fine')"],
         ['model/a.ts', "// never console.log\nconsole.error('no')"],
         ['sinks/b.ts', 'const { stderr } = process;\nprocess.stdout.write(line);'],
-        ['recording/output-set.ts', 'new StreamOutput(process.stdout)\nprocess.stderr.write(x)'],
+        ['sinks/output-set.ts', 'new StreamOutput(process.stdout)\nprocess.stderr.write(x)'],
       ]),
     );
     expect(faults).toEqual([
       'model/a.ts: console.error',
       'sinks/b.ts: { stderr } = process',
       'sinks/b.ts: process.stdout',
-      'recording/output-set.ts: process.stderr',
+      'sinks/output-set.ts: process.stderr',
     ]);
   });
 });

@@ -5,10 +5,10 @@
 import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
-import { serveControl, type ControlRequest } from '../recording/control.ts';
-import { makeRunDir, runDir } from '../recording/session-dir.ts';
+import { serveControl, type ControlRequest } from '../recording/session/control-socket.ts';
+import { makeRunDir, runDir } from '../recording/session/session-folder.ts';
 import { ourselves, type ProcessRef, isAlive } from '../machine/proc.ts';
-import type { LiveStatus } from '../recording/live.ts';
+import type { RecordingStatus } from '../recording/session/status.ts';
 import { tame } from './output-names.ts';
 
 const INFO = 'collected.json';
@@ -35,7 +35,7 @@ export interface CollectedStatus {
   readonly accesses: number;
   readonly outputs: readonly string[];
   /** As its recorder says, if it can be asked. */
-  readonly recorder: LiveStatus | null;
+  readonly recorder: RecordingStatus | null;
 }
 
 export class CollectedDir {

@@ -6,7 +6,7 @@
 import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
-import type { SessionHeader } from '../model/events.ts';
+import type { RecordingHeader } from '../model/events.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import { lockState } from './state-lock.ts';
 
@@ -28,7 +28,7 @@ export interface CollectedState {
   readonly session: string;
   readonly devices: readonly string[];
   readonly outputs: readonly string[];
-  readonly header: SessionHeader;
+  readonly header: RecordingHeader;
   /** From the first place that the sender may go back to, to what is acknowledged; never empty. */
   readonly points: readonly Point[];
   readonly finished: boolean;

@@ -9,9 +9,9 @@ import { MmioError } from '../base/errors.ts';
 import { BRIDGE_VERSION, type Hello } from '../wire/bridge-messages.ts';
 import { requireConfidential, type BridgeAddress } from './address.ts';
 import { StateFolder } from './collected-state.ts';
-import { Collecting, type CollectedRecording } from './collecting.ts';
-import { Connection, wordsOf } from './connection.ts';
-import type { IntakeOptions } from './intake.ts';
+import { Collecting, type CollectedRecording } from './collected-recording.ts';
+import { Connection, describeError } from './connection.ts';
+import type { IntakeOptions } from './recording-writer.ts';
 import { listenOn, type Certificate } from './listener.ts';
 import { checkPattern } from './output-names.ts';
 import { tokensEqual } from './token.ts';
@@ -139,7 +139,7 @@ export class Collector {
     // Frames follow the welcome only.
     connection.admit({ message: tooEarly, frame: tooEarly });
     recording.connect(connection, peer, hello).catch((error: unknown) => {
-      const words = wordsOf(error);
+      const words = describeError(error);
       this.#options.notice(`${peer}: refused: ${words}`);
       connection.drop(words, { kind: 'refusal', reason: words });
     });

@@ -49,7 +49,7 @@ export class Connection {
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('drain', () => this.#releaseWriter());
-    socket.on('error', (error) => this.#end(wordsOf(error)));
+    socket.on('error', (error) => this.#end(describeError(error)));
     socket.on('close', () => this.#end('the other side closed the connection'));
   }
 
@@ -103,7 +103,7 @@ export class Connection {
         if (!this.#open) return;
       }
     } catch (error) {
-      const reason = wordsOf(error);
+      const reason = describeError(error);
       this.drop(reason, { kind: 'refusal', reason });
     }
   }
@@ -138,7 +138,7 @@ export class Connection {
 }
 
 /** What failed and what was found, in one line. */
-export function wordsOf(error: unknown): string {
+export function describeError(error: unknown): string {
   if (error instanceof MmioError && error.evidence !== undefined) {
     return `${error.message} (${error.evidence})`;
   }

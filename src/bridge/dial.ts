@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { BridgeAddress } from './address.ts';
-import { wordsOf } from './connection.ts';
+import { describeError } from './connection.ts';
 
 const CONNECT_LIMIT_MS = 5000;
 
@@ -24,7 +24,7 @@ export async function dial(address: BridgeAddress, caFile: string | undefined): 
       socket.destroy();
       reject(
         new MmioError('refused', `cannot reach the collector at ${address.text}`, {
-          evidence: wordsOf(error),
+          evidence: describeError(error),
           hint: hintFor(systemCodeOf(error) ?? '', address),
           cause: error,
         }),

@@ -8,17 +8,17 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TOOL } from '../base/version.ts';
 import { MmioError, messageOf } from '../base/errors.ts';
-import { parseRequest, type ControlRequest } from '../recording/control.ts';
+import { parseRequest, type ControlRequest } from '../recording/session/control-socket.ts';
 import type {
   RemoteOutput,
   RemoteSession,
   RemoteState,
   RemoteTarget,
-} from '../recording/remote.ts';
+} from '../recording/session/remote.ts';
 import { BRIDGE_VERSION, type BridgeMessage, type Welcome } from '../wire/bridge-messages.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
 import { parseBridgeAddress, requireConfidential, type BridgeAddress } from './address.ts';
-import { Connection, wordsOf } from './connection.ts';
+import { Connection, describeError } from './connection.ts';
 import { dial } from './dial.ts';
 import { readToken } from './token.ts';
 import { Unacknowledged } from './unacknowledged.ts';
@@ -180,7 +180,7 @@ export class BridgeSender implements RemoteOutput {
           this.#session.notice(`collector ${this.#address.text}: connected again`);
           break;
         } catch (error) {
-          this.#trouble(wordsOf(error));
+          this.#trouble(describeError(error));
         }
       }
     }

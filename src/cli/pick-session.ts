@@ -1,6 +1,6 @@
 import { MmioError } from '../base/errors.ts';
 import { listCollected } from '../bridge/collected-dir.ts';
-import { listSessions, runDir } from '../recording/session-dir.ts';
+import { listSessions, runDir } from '../recording/session/session-folder.ts';
 
 export interface PickedSession {
   readonly id: string;

@@ -2,10 +2,10 @@
 import { realpathSync } from 'node:fs';
 import { MmioError } from '../base/errors.ts';
 import { listCollected, type CollectedStatus } from '../bridge/collected-dir.ts';
-import { askControl } from '../recording/control.ts';
-import type { LiveStatus } from '../recording/live.ts';
-import { listSessions } from '../recording/session-dir.ts';
-import type { RecorderLink, RecorderStatus } from '../server/feed.ts';
+import { askControl } from '../recording/session/control-socket.ts';
+import type { RecordingStatus } from '../recording/session/status.ts';
+import { listSessions } from '../recording/session/session-folder.ts';
+import type { RecorderLink, RecorderStatus } from '../server/capture-feed.ts';
 
 interface Found {
   readonly controlSocket: string;
@@ -22,7 +22,7 @@ export function linkToRecorderOf(path: string): RecorderLink {
       const found = await find(path);
       if (found === undefined) return undefined;
       const status = await askControl(found.controlSocket, { request: 'status' });
-      return found.collected ? fromAfar(status as CollectedStatus) : (status as LiveStatus);
+      return found.collected ? fromAfar(status as CollectedStatus) : (status as RecordingStatus);
     },
     mark: async (text) => {
       const found = await find(path);

@@ -2,7 +2,7 @@
 import type { CoverageState, CoverageStatement } from '../model/coverage.ts';
 import { ROM_SLOT, guestAddress, type Device } from '../model/device.ts';
 import type { Counters } from '../model/events.ts';
-import type { Statistics } from '../recording/statistics.ts';
+import type { Statistics } from '../analysis/statistics.ts';
 import { bytes, count, duration, hex } from './print.ts';
 
 export interface SummaryFacts {

@@ -1,13 +1,13 @@
 /** The terminal while a recording runs: a status line, and the keys `m` and `q`. */
 import { count, bytes, duration, say, showStatus, clearStatus } from './print.ts';
-import type { LiveStatus } from '../recording/live.ts';
+import type { RecordingStatus } from '../recording/session/status.ts';
 
 const REDRAW_MS = 250;
 /** Off a terminal a line now and then is enough to see that it lives. */
 const PLAIN_MS = 10_000;
 
 export interface TerminalActions {
-  readonly status: () => Promise<LiveStatus>;
+  readonly status: () => Promise<RecordingStatus>;
   readonly mark: (text: string) => Promise<unknown>;
   readonly quit: () => void;
   readonly interrupt: () => void;
@@ -52,7 +52,7 @@ export class Terminal {
     else say(line);
   }
 
-  #line(status: LiveStatus): string {
+  #line(status: RecordingStatus): string {
     const { counters } = status;
     const total = counters.reads + counters.writes;
     const nowMs = performance.now();

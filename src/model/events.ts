@@ -3,7 +3,7 @@ import type { CoverageStatement } from './coverage.ts';
 import type { Device, Mapping, Region } from './device.ts';
 
 /** What every recording begins with. Plain data: it goes through JSON and protobuf. */
-export interface SessionHeader {
+export interface RecordingHeader {
   /** `mmiobridge 0.1.0` */
   readonly tool: string;
   /** Where the accesses come from. */
@@ -118,7 +118,7 @@ export interface Counters {
   readonly otherLines: Readonly<Record<string, number>>;
 }
 
-export type SessionEvent =
+export type RecordingEvent =
   | DeviceEvent
   | RegionEvent
   | MapEvent

@@ -1,9 +1,9 @@
 import { AccessBatch } from './access-batch.ts';
-import type { SessionEvent, SessionHeader } from './events.ts';
+import type { RecordingEvent, RecordingHeader } from './events.ts';
 import type { TablesSnapshot } from './tables.ts';
 
 /** What flows from a source to the sinks, in the order in which it happened. */
-export type StreamItem = AccessBatch | SessionEvent;
+export type StreamItem = AccessBatch | RecordingEvent;
 
 export function isBatch(item: StreamItem): item is AccessBatch {
   return item instanceof AccessBatch;
@@ -15,7 +15,7 @@ export function isBatch(item: StreamItem): item is AccessBatch {
  * comes as an event.
  */
 export interface Recording {
-  readonly header: SessionHeader;
+  readonly header: RecordingHeader;
   items(): AsyncIterable<StreamItem>;
 }
 
@@ -25,9 +25,9 @@ export interface Recording {
  */
 export interface Sink {
   /** A new recording begins. */
-  begin(header: SessionHeader): void | Promise<void>;
+  begin(header: RecordingHeader): void | Promise<void>;
   /** A recording goes on at the place where the output was cut off; nothing is written. */
-  resume(header: SessionHeader, tables: TablesSnapshot): void;
+  resume(header: RecordingHeader, tables: TablesSnapshot): void;
   write(item: StreamItem): void | Promise<void>;
   /** All that was written so far is handed to the system; resolves to the output's length. */
   flush(): Promise<number>;

@@ -1,5 +1,5 @@
 import type { Device, Mapping, Region } from './device.ts';
-import type { SessionEvent } from './events.ts';
+import type { RecordingEvent } from './events.ts';
 
 /** A `Tables` as plain JSON. */
 export interface TablesSnapshot {
@@ -24,7 +24,7 @@ export class Tables {
     for (const mapping of snapshot.mappings) this.mappings.set(mapping.mapId, mapping);
   }
 
-  apply(event: SessionEvent): void {
+  apply(event: RecordingEvent): void {
     if (event.kind === 'device') this.devices[event.device.id] = event.device;
     else if (event.kind === 'region') this.regions[event.region.id] = event.region;
     else if (event.kind === 'map') this.mappings.set(event.mapping.mapId, event.mapping);

@@ -5,14 +5,14 @@
  */
 import type { AccessBatch } from '../model/access-batch.ts';
 import { MmioError } from '../base/errors.ts';
-import type { EndEvent, SessionEvent, SessionHeader } from '../model/events.ts';
+import type { EndEvent, RecordingEvent, RecordingHeader } from '../model/events.ts';
 import { isBatch } from '../model/stream.ts';
 import { Tables } from '../model/tables.ts';
 import { type DamagePiece, type FramePiece, readFrames } from '../wire/frame-reader.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
 import { PayloadDecoder } from '../wire/payload.ts';
-import { FileFollower } from './follow.ts';
-import { RegisterTable } from './register-table.ts';
+import { FileFollower } from './file-follower.ts';
+import { RegisterTable } from '../analysis/register-table.ts';
 
 /** A block is closed by the batch that takes it there. */
 const BLOCK_ROWS = 16_384;
@@ -46,7 +46,7 @@ export class CaptureIndex {
   readonly events: Uint8Array[] = [];
   readonly interruptNs: number[] = [];
   readonly follower: FileFollower;
-  header: SessionHeader | undefined;
+  header: RecordingHeader | undefined;
   end: EndEvent | undefined;
   /** Behind the last frame that was read. */
   framesEnd = FILE_HEADER_BYTES;
@@ -96,7 +96,7 @@ export class CaptureIndex {
       this.#takeBatch(item as AccessBatch, piece.offset, to);
       return;
     }
-    const event = item as SessionEvent | { kind: 'header'; header: SessionHeader };
+    const event = item as RecordingEvent | { kind: 'header'; header: RecordingHeader };
     if (event.kind === 'header') this.header = event.header;
     else this.#takeEvent(event);
     if (event.kind !== 'interrupt' && this.events.length < MAX_EVENTS) {
@@ -104,7 +104,7 @@ export class CaptureIndex {
     }
   }
 
-  #takeEvent(event: SessionEvent): void {
+  #takeEvent(event: RecordingEvent): void {
     this.tables.apply(event);
     if (event.timeNs > this.lastTimeNs) this.lastTimeNs = event.timeNs;
     if (event.kind === 'interrupt') this.interruptNs.push(event.timeNs);

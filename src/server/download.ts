@@ -1,7 +1,7 @@
 /** A recording, or a span of it, in any of our formats: the bytes that `convert` writes. */
 import { createReadStream } from 'node:fs';
 import { AccessBatch, Op } from '../model/access-batch.ts';
-import type { SessionEvent } from '../model/events.ts';
+import type { RecordingEvent } from '../model/events.ts';
 import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
 import { openSink, type OutputFormat } from '../sinks/index.ts';
 import type { ByteOutput } from '../sinks/output.ts';
@@ -75,7 +75,7 @@ class SpanWriter {
     }
   }
 
-  #writeEvent(event: SessionEvent): void | Promise<void> {
+  #writeEvent(event: RecordingEvent): void | Promise<void> {
     if (event.timeNs < this.#span.fromNs || event.timeNs >= this.#span.toNs) return;
     if (event.kind === 'damage') this.#damaged++;
     if (event.kind === 'loss') {
@@ -99,7 +99,7 @@ class SpanWriter {
     return part.length === 0 ? undefined : this.#sink.write(part);
   }
 
-  #end(end: SessionEvent & { kind: 'end' }): SessionEvent {
+  #end(end: RecordingEvent & { kind: 'end' }): RecordingEvent {
     const counters = {
       reads: this.#reads,
       writes: this.#writes,

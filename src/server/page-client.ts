@@ -6,11 +6,11 @@ import type { WebSocket } from 'ws';
 import { messageOf, MmioError } from '../base/errors.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
-import type { Feed } from './feed.ts';
-import { FilterError } from './filter/parse.ts';
+import type { CaptureFeed } from './capture-feed.ts';
+import { FilterError } from '../analysis/filter/parse.ts';
 import { historyMessage } from './history.ts';
-import { linesText } from './lines.ts';
-import { rowsMessage } from './rows.ts';
+import { selectionText } from './selection-text.ts';
+import { rowsMessage } from './row-page.ts';
 import type { Selection } from './selection.ts';
 import { selectionMessage } from './selection-message.ts';
 
@@ -36,7 +36,7 @@ interface Slot {
 
 export class PageClient {
   readonly #socket: WebSocket;
-  readonly #feed: Feed;
+  readonly #feed: CaptureFeed;
   readonly #letGo: (reason: string) => void;
   readonly #slots = new Map<number, Slot>();
   readonly #waiting: Request[] = [];
@@ -50,7 +50,7 @@ export class PageClient {
   #lastPing = performance.now();
   #answered = true;
 
-  constructor(socket: WebSocket, feed: Feed, letGo: (reason: string) => void) {
+  constructor(socket: WebSocket, feed: CaptureFeed, letGo: (reason: string) => void) {
     this.#socket = socket;
     this.#feed = feed;
     this.#generation = feed.generation;
@@ -195,7 +195,7 @@ export class PageClient {
     }
     if (lines) {
       const count = Math.min(lines.count ?? 0, MAX_LINES);
-      return { lines: await linesText(index, this.#slot(lines.slot), lines.first ?? 0, count) };
+      return { lines: await selectionText(index, this.#slot(lines.slot), lines.first ?? 0, count) };
     }
     if (addMark) {
       const text = (addMark.text ?? '').trim();

@@ -1,7 +1,7 @@
 /** The recordings that pages can choose from. One that nobody looks at is read by nobody. */
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { Feed, type RecorderLink } from './feed.ts';
+import { CaptureFeed, type RecorderLink } from './capture-feed.ts';
 
 /** So many that nobody looks at any more stay open, for those who come back. */
 const KEPT = 4;
@@ -28,7 +28,7 @@ export interface ListedRecording {
 }
 
 interface Open {
-  readonly feed: Promise<Feed>;
+  readonly feed: Promise<CaptureFeed>;
   users: number;
 }
 
@@ -59,7 +59,7 @@ export class Recordings {
   }
 
   /** To be given back with `release`. Undefined where there is none; throws MmioError `not-found`. */
-  async acquire(id: string): Promise<Feed | undefined> {
+  async acquire(id: string): Promise<CaptureFeed | undefined> {
     const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
     const open = this.#open.get(id) ?? { feed: this.#begin(entry), users: 0 };
@@ -91,8 +91,8 @@ export class Recordings {
     for (const id of this.#open.keys()) this.#close(id);
   }
 
-  #begin({ path, link }: RecordingEntry): Promise<Feed> {
-    return Feed.open(path, link, (what) => this.#log(`${path}: ${what}`));
+  #begin({ path, link }: RecordingEntry): Promise<CaptureFeed> {
+    return CaptureFeed.open(path, link, (what) => this.#log(`${path}: ${what}`));
   }
 
   #close(id: string): void {

@@ -5,9 +5,9 @@
 import type { AccessBatch } from '../model/access-batch.ts';
 import { Op } from '../model/access-batch.ts';
 import type { CaptureIndex } from './capture-index.ts';
-import { compileFilter, type Predicate } from './filter/compile.ts';
-import { parseFilter } from './filter/parse.ts';
-import { Histogram } from './histogram.ts';
+import { compileFilter, type Predicate } from '../analysis/filter/compile.ts';
+import { parseFilter } from '../analysis/filter/parse.ts';
+import { Histogram } from '../analysis/histogram.ts';
 
 export interface SelectionKey {
   readonly filter: string;

@@ -15,7 +15,7 @@ import {
   tokenMatches,
 } from './access-control.ts';
 import { writeDownload } from './download.ts';
-import type { Feed } from './feed.ts';
+import type { CaptureFeed } from './capture-feed.ts';
 import { PageClient } from './page-client.ts';
 import type { Recordings } from './recordings.ts';
 import { readStaticFiles } from './static-files.ts';
@@ -209,7 +209,7 @@ function recordingOf(url: URL): string {
 }
 
 async function download(
-  feed: Feed,
+  feed: CaptureFeed,
   query: URLSearchParams,
   response: ServerResponse,
 ): Promise<void> {

@@ -1,4 +1,4 @@
-import type { SessionEvent } from '../model/events.ts';
+import type { RecordingEvent } from '../model/events.ts';
 import type { Tables } from '../model/tables.ts';
 
 /** The guest-physical address (or I/O port) of an access, from its mapping. */
@@ -15,7 +15,7 @@ export class Addresses {
   }
 
   /** To be told of every event, after the tables. */
-  apply(event: SessionEvent): void {
+  apply(event: RecordingEvent): void {
     if (event.kind === 'map') this.#mapId = -1;
   }
 

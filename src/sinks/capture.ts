@@ -1,6 +1,6 @@
 import { MmioError } from '../base/errors.ts';
 import type { AccessBatch } from '../model/access-batch.ts';
-import type { SessionEvent, SessionHeader } from '../model/events.ts';
+import type { RecordingEvent, RecordingHeader } from '../model/events.ts';
 import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import { ColumnEncoder } from '../wire/column-encoder.ts';
@@ -37,7 +37,7 @@ export class CaptureSink implements Sink {
     this.#output = output;
   }
 
-  begin(header: SessionHeader): void | Promise<void> {
+  begin(header: RecordingHeader): void | Promise<void> {
     this.#makeRoom(FILE_HEADER_BYTES);
     writeFileHeader(this.#front.subarray(this.#used));
     this.#used += FILE_HEADER_BYTES;
@@ -46,7 +46,7 @@ export class CaptureSink implements Sink {
   }
 
   /** Goes on at the end of what the output holds, which must be the end of a frame. */
-  resume(_header: SessionHeader, _tables: TablesSnapshot): void {}
+  resume(_header: RecordingHeader, _tables: TablesSnapshot): void {}
 
   /**
    * Throws, or rejects with, what the output failed with. Throws MmioError `damaged` for an access
@@ -85,7 +85,7 @@ export class CaptureSink implements Sink {
     } while (row < batch.length);
   }
 
-  #addEvent(event: SessionEvent): void {
+  #addEvent(event: RecordingEvent): void {
     const payload = encodeEvent(event);
     if (payload.length > MAX_EVENT_BYTES) {
       throw new MmioError('usage', `the ${event.kind} event is too large for a capture`, {

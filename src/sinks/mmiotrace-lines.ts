@@ -1,6 +1,6 @@
 import type { CoverageStatement } from '../model/coverage.ts';
 import type { Bar, Device } from '../model/device.ts';
-import type { EndEvent, LossEvent, SessionHeader } from '../model/events.ts';
+import type { EndEvent, LossEvent, RecordingHeader } from '../model/events.ts';
 
 /** A line, its LF included, has at most this many bytes: some readers' buffers hold 1024. */
 export const MAX_LINE_BYTES = 1000;
@@ -88,7 +88,7 @@ export function ours(text: string): string {
   return OURS + withoutLossWord(text);
 }
 
-export function sessionText(header: SessionHeader): string {
+export function headerText(header: RecordingHeader): string {
   const version = header.qemuVersion === '' ? 'unknown' : header.qemuVersion;
   const fields = [
     `source ${header.source}`,
@@ -100,7 +100,7 @@ export function sessionText(header: SessionHeader): string {
 }
 
 /** ISO 8601 with microseconds, which is what QEMU's own stamps have. */
-function startedAt(header: SessionHeader): string {
+function startedAt(header: RecordingHeader): string {
   const date = new Date(header.startSec * 1000);
   if (Number.isNaN(date.getTime())) return 'unknown';
   const usec = Math.floor(header.startNs / 1000)

@@ -1,5 +1,5 @@
 import { type AccessBatch, Op, Space } from '../model/access-batch.ts';
-import type { SessionEvent } from '../model/events.ts';
+import type { RecordingEvent } from '../model/events.ts';
 import type { Region } from '../model/device.ts';
 import type { Tables } from '../model/tables.ts';
 import { Addresses } from './addresses.ts';
@@ -60,7 +60,7 @@ export class MmiotraceRows {
   }
 
   /** To be told of every event, after the tables. */
-  apply(event: SessionEvent): void {
+  apply(event: RecordingEvent): void {
     if (event.kind === 'region') this.#learn(event.region);
     this.#addresses.apply(event);
     this.#places.apply(event);

@@ -1,5 +1,5 @@
 import type { AccessBatch } from '../model/access-batch.ts';
-import type { LineEvent, MarkEvent, SessionEvent, SessionHeader } from '../model/events.ts';
+import type { LineEvent, MarkEvent, RecordingEvent, RecordingHeader } from '../model/events.ts';
 import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
 import { Tables, type TablesSnapshot } from '../model/tables.ts';
 import {
@@ -13,7 +13,7 @@ import {
   ours,
   pcidevLine,
   pieces,
-  sessionText,
+  headerText,
   singleSpaced,
 } from './mmiotrace-lines.ts';
 import { MmiotraceRows } from './mmiotrace-rows.ts';
@@ -49,13 +49,13 @@ export class MmiotraceSink implements Sink {
     this.#rows = this.#newRows();
   }
 
-  begin(header: SessionHeader): void | Promise<void> {
+  begin(header: RecordingHeader): void | Promise<void> {
     this.#use(header, new Tables());
-    const head = this.#asItWas ? '' : this.#mark(0, sessionText(header));
+    const head = this.#asItWas ? '' : this.#mark(0, headerText(header));
     return this.#writer.text(`VERSION 20070824\n${head}`);
   }
 
-  resume(header: SessionHeader, tables: TablesSnapshot): void {
+  resume(header: RecordingHeader, tables: TablesSnapshot): void {
     this.#use(header, new Tables(tables));
   }
 
@@ -78,7 +78,7 @@ export class MmiotraceSink implements Sink {
     return this.#writer.close();
   }
 
-  #use(header: SessionHeader, tables: Tables): void {
+  #use(header: RecordingHeader, tables: Tables): void {
     this.#asItWas = header.source === 'mmiotrace';
     this.#tables = tables;
     this.#time = new TextTime(header.textBaseSec);
@@ -101,7 +101,7 @@ export class MmiotraceSink implements Sink {
   }
 
   /** What an event is in mmiotrace text: whole lines, none, or several. */
-  #lines(event: SessionEvent): string {
+  #lines(event: RecordingEvent): string {
     const { timeNs } = event;
     switch (event.kind) {
       case 'device': {

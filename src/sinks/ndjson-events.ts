@@ -1,17 +1,17 @@
 import type { Device, Region } from '../model/device.ts';
-import type { SessionEvent, SessionHeader } from '../model/events.ts';
+import type { RecordingEvent, RecordingHeader } from '../model/events.ts';
 import type { Tables } from '../model/tables.ts';
 
 /** Raised when a field changes its meaning or goes away; new fields and types may come any time. */
 const NDJSON_VERSION = 1;
 
 /** The first line of a recording. */
-export function headerObject(header: SessionHeader): object {
+export function headerObject(header: RecordingHeader): object {
   return { type: 'header', format: 'mmiobridge', version: NDJSON_VERSION, ...header };
 }
 
 /** Everything that is not an access, as docs/ndjson.schema.json has it; names in place of ids. */
-export function eventObject(event: SessionEvent, tables: Tables): object {
+export function eventObject(event: RecordingEvent, tables: Tables): object {
   const head = { type: event.kind, t: event.timeNs };
   switch (event.kind) {
     case 'device':

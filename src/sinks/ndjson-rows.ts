@@ -1,5 +1,5 @@
 import { type AccessBatch, NO_CPU, Op, Space } from '../model/access-batch.ts';
-import type { SessionEvent } from '../model/events.ts';
+import type { RecordingEvent } from '../model/events.ts';
 import type { Tables } from '../model/tables.ts';
 import { Addresses } from './addresses.ts';
 import { RegionFragments, type RegionName } from './region-fragments.ts';
@@ -37,7 +37,7 @@ export class NdjsonRows {
   }
 
   /** To be told of every event, after the tables. */
-  apply(event: SessionEvent): void {
+  apply(event: RecordingEvent): void {
     this.#addresses.apply(event);
     this.#places.apply(event);
   }

@@ -1,5 +1,5 @@
 import type { AccessBatch } from '../model/access-batch.ts';
-import type { SessionHeader } from '../model/events.ts';
+import type { RecordingHeader } from '../model/events.ts';
 import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
 import { Tables, type TablesSnapshot } from '../model/tables.ts';
 import { eventObject, headerObject } from './ndjson-events.ts';
@@ -22,12 +22,12 @@ export class NdjsonSink implements Sink {
     this.#rows = new NdjsonRows(this.#writer, this.#tables);
   }
 
-  begin(header: SessionHeader): void | Promise<void> {
+  begin(header: RecordingHeader): void | Promise<void> {
     this.#use(new Tables());
     return this.#object(headerObject(header));
   }
 
-  resume(_header: SessionHeader, tables: TablesSnapshot): void {
+  resume(_header: RecordingHeader, tables: TablesSnapshot): void {
     this.#use(new Tables(tables));
   }
 

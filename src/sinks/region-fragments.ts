@@ -1,6 +1,6 @@
 import type { Tables } from '../model/tables.ts';
 import type { Region } from '../model/device.ts';
-import type { SessionEvent } from '../model/events.ts';
+import type { RecordingEvent } from '../model/events.ts';
 
 /** Names are kept to this many characters, so that a line has a known greatest length. */
 const MAX_NAME = 200;
@@ -35,7 +35,7 @@ export class RegionFragments {
   }
 
   /** To be told of every event: a device may get another name. */
-  apply(event: SessionEvent): void {
+  apply(event: RecordingEvent): void {
     if (event.kind === 'device' || event.kind === 'region') this.#cache.length = 0;
   }
 

@@ -1,7 +1,7 @@
 import { MmioError } from '../base/errors.ts';
 import { escapeBytes } from '../base/escape.ts';
 import { AccessBatch } from '../model/access-batch.ts';
-import type { DamageEvent, SessionHeader } from '../model/events.ts';
+import type { DamageEvent, RecordingHeader } from '../model/events.ts';
 import { isBatch, type Recording, type StreamItem } from '../model/stream.ts';
 import { type DamagePiece, type FramePiece, readFrames } from '../wire/frame-reader.ts';
 import { type HeaderItem, PayloadDecoder } from '../wire/payload.ts';
@@ -39,7 +39,7 @@ export async function openCapture(chunks: AsyncIterable<Uint8Array>): Promise<Re
 
 type Piece = FramePiece | DamagePiece;
 
-function readHeader(decoder: PayloadDecoder, first: IteratorResult<Piece, void>): SessionHeader {
+function readHeader(decoder: PayloadDecoder, first: IteratorResult<Piece, void>): RecordingHeader {
   const hint = 'nothing can be said of the accesses without it';
   const piece = first.done === true ? undefined : first.value;
   if (piece?.kind !== 'frame') {

@@ -1,6 +1,6 @@
 import { MmioError } from '../base/errors.ts';
 import { escapeBytes } from '../base/escape.ts';
-import type { SessionHeader } from '../model/events.ts';
+import type { RecordingHeader } from '../model/events.ts';
 import { isBatch, type Recording, type StreamItem } from '../model/stream.ts';
 import { looksLike } from './mmiotrace/look-alike.ts';
 import { MmiotraceReader } from './mmiotrace/reader.ts';
@@ -57,7 +57,7 @@ function rebased(item: StreamItem, baseSec: number): StreamItem {
   return { ...item, timeNs: item.timeNs - baseSec * 1e9 };
 }
 
-function headerOf(textBaseSec: number): SessionHeader {
+function headerOf(textBaseSec: number): RecordingHeader {
   return {
     tool: 'mmiotrace 20070824',
     source: 'mmiotrace',

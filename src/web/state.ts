@@ -1,7 +1,7 @@
 /** What the page knows, as signals; what a person chooses, and what follows from it. */
 import { computed, signal } from '@preact/signals';
 import type { CoverageStatement } from '../model/coverage.ts';
-import type { EndEvent, LossEvent, MarkEvent, SessionHeader } from '../model/events.ts';
+import type { EndEvent, LossEvent, MarkEvent, RecordingHeader } from '../model/events.ts';
 import { Tables } from '../model/tables.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 
@@ -60,7 +60,7 @@ export const recordings = signal<readonly Listed[] | undefined>(undefined);
 export const chosen = signal<string | undefined>(undefined);
 export const connection = signal<Connection>('connecting');
 export const summary = signal<mmiobridge.v1.Summary.$Properties>({});
-export const header = signal<SessionHeader | undefined>(undefined);
+export const header = signal<RecordingHeader | undefined>(undefined);
 export const end = signal<EndEvent | undefined>(undefined);
 /** Devices, regions and mappings; replaced by itself when it has changed. */
 export const tables = signal({ tables: new Tables() });

@@ -1,26 +1,26 @@
 import { MmioError } from '../base/errors.ts';
 import type { CoverageState, CoverageStatement } from '../model/coverage.ts';
 import type { Region } from '../model/device.ts';
-import type { InterruptEvent, SessionHeader } from '../model/events.ts';
+import type { InterruptEvent, RecordingHeader } from '../model/events.ts';
 import { v1 } from './generated/mmiobridge.ts';
 import type { mmiobridge } from './generated/types.ts';
 
 /** The values of an enum in proto/mmiobridge.proto by the model's words; 0 is nobody's. */
 type Values<Word extends string, Value extends number> = Readonly<Record<Word, Value>>;
 
-const { Source, Clock } = v1.SessionHeader;
+const { Source, Clock } = v1.RecordingHeader;
 const { Kind } = v1.Region;
 const { Type } = v1.InterruptEvent;
 const { Phase } = v1.CoverageStatement;
 const { State } = v1.CoverageRange;
 
-export const SOURCE: Values<SessionHeader['source'], mmiobridge.v1.SessionHeader.Source> = {
+export const SOURCE: Values<RecordingHeader['source'], mmiobridge.v1.RecordingHeader.Source> = {
   'qemu-log': Source.SOURCE_QEMU_LOG,
   mmiotrace: Source.SOURCE_MMIOTRACE,
   kvm: Source.SOURCE_KVM,
   plugin: Source.SOURCE_PLUGIN,
 };
-export const CLOCK: Values<SessionHeader['clock'], mmiobridge.v1.SessionHeader.Clock> = {
+export const CLOCK: Values<RecordingHeader['clock'], mmiobridge.v1.RecordingHeader.Clock> = {
   qemu: Clock.CLOCK_QEMU,
   poll: Clock.CLOCK_POLL,
   kernel: Clock.CLOCK_KERNEL,

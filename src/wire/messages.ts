@@ -1,6 +1,6 @@
 import type { CoverageStatement } from '../model/coverage.ts';
 import type { Device, Mapping, Region } from '../model/device.ts';
-import type { Counters, SessionEvent, SessionHeader } from '../model/events.ts';
+import type { Counters, RecordingEvent, RecordingHeader } from '../model/events.ts';
 import {
   CLOCK,
   COVERAGE_PHASE,
@@ -16,16 +16,16 @@ import type { mmiobridge } from './generated/types.ts';
 export type FrameMessage = mmiobridge.v1.Frame.$Properties;
 
 /** The payload of the frame that a recording begins with. */
-export function encodeHeader(header: SessionHeader): Uint8Array {
-  return v1.Frame.encode({ sessionHeader: headerToMessage(header) }).finish();
+export function encodeHeader(header: RecordingHeader): Uint8Array {
+  return v1.Frame.encode({ header: headerToMessage(header) }).finish();
 }
 
 /** The payload of the frame for an event. */
-export function encodeEvent(event: SessionEvent): Uint8Array {
+export function encodeEvent(event: RecordingEvent): Uint8Array {
   return v1.Frame.encode(eventToMessage(event)).finish();
 }
 
-function eventToMessage(event: SessionEvent): FrameMessage {
+function eventToMessage(event: RecordingEvent): FrameMessage {
   const { timeNs } = event;
   switch (event.kind) {
     case 'device':
@@ -67,7 +67,7 @@ function eventToMessage(event: SessionEvent): FrameMessage {
   }
 }
 
-function headerToMessage(header: SessionHeader): mmiobridge.v1.SessionHeader.$Properties {
+function headerToMessage(header: RecordingHeader): mmiobridge.v1.RecordingHeader.$Properties {
   return {
     tool: utf(header.tool),
     source: SOURCE[header.source],

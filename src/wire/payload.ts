@@ -1,6 +1,6 @@
 import { messageOf, MmioError } from '../base/errors.ts';
 import { escapeBytes } from '../base/escape.ts';
-import type { SessionHeader } from '../model/events.ts';
+import type { RecordingHeader } from '../model/events.ts';
 import type { StreamItem } from '../model/stream.ts';
 import { ColumnDecoder } from './column-decoder.ts';
 import { v1 } from './generated/mmiobridge.ts';
@@ -15,7 +15,7 @@ const ACCESS_BATCH = 2;
 
 export interface HeaderItem {
   readonly kind: 'header';
-  readonly header: SessionHeader;
+  readonly header: RecordingHeader;
 }
 
 /** Reads the payloads of frames. A batch that it returns is overwritten by the next. */
@@ -36,8 +36,8 @@ export class PayloadDecoder {
     }
     const message = decodeFrame(payload);
     if (message.accessBatch) return this.#columns.decode(message.accessBatch);
-    if (message.sessionHeader) {
-      return { kind: 'header', header: messageToHeader(message.sessionHeader) };
+    if (message.header) {
+      return { kind: 'header', header: messageToHeader(message.header) };
     }
     const event = messageToEvent(message);
     if (event === undefined) throw notAFrame(payload);

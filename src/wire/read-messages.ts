@@ -1,7 +1,7 @@
 import { MmioError } from '../base/errors.ts';
 import type { CoverageStatement } from '../model/coverage.ts';
 import { BAR_SLOTS, type Device, type Mapping, type Region } from '../model/device.ts';
-import type { Counters, SessionEvent, SessionHeader } from '../model/events.ts';
+import type { Counters, RecordingEvent, RecordingHeader } from '../model/events.ts';
 import {
   CLOCK,
   COVERAGE_PHASE,
@@ -20,7 +20,7 @@ import type { FrameMessage } from './messages.ts';
 type Maybe<T> = T | null | undefined;
 
 /** The event in a frame; undefined for a frame of the session header, of accesses, or of nothing. */
-export function messageToEvent(frame: FrameMessage): SessionEvent | undefined {
+export function messageToEvent(frame: FrameMessage): RecordingEvent | undefined {
   if (frame.device) {
     const { timeNs, device } = frame.device;
     return { kind: 'device', timeNs: whole(timeNs), device: toDevice(present(device)) };
@@ -97,7 +97,9 @@ export function messageToEvent(frame: FrameMessage): SessionEvent | undefined {
   return undefined;
 }
 
-export function messageToHeader(message: mmiobridge.v1.SessionHeader.$Properties): SessionHeader {
+export function messageToHeader(
+  message: mmiobridge.v1.RecordingHeader.$Properties,
+): RecordingHeader {
   return {
     tool: message.tool ?? '',
     source: wordOf(SOURCE, message.source, 'source'),

@@ -3,7 +3,7 @@ import { chmodSync, readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { CheckResult } from '../../src/doctor/check.ts';
 import { askProgram, askRunning } from '../../src/machine/qemu-abilities.ts';
-import { ALL_EVENTS } from '../../src/recording/trace-events.ts';
+import { ALL_EVENTS } from '../../src/recording/source/trace-events.ts';
 import { missingEvents } from '../../src/doctor/qemu.ts';
 import { Bench, stateOf } from '../support/attach.ts';
 import { hammerGuest } from '../support/guests.ts';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { PluginLink } from '../../src/recording/plugin/link.ts';
+import { PluginLink } from '../../src/recording/source/plugin/link.ts';
 import {
   RECORD_BYTES,
   RecordField,

@@ -40,7 +40,7 @@ async function printed(args: readonly string[]): Promise<string> {
 }
 
 /** The words as a shell takes them, of the command of which `program` is the first word. */
-function wordsOf(commands: string, program: string): string[] {
+function describeError(commands: string, program: string): string[] {
   const show = `${program}() { printf '%s\\n' "$@"; }`;
   const others = ['mkdir', 'cp', 'swtpm', 'node', SYSTEM_QEMU].filter((name) => name !== program);
   const quiet = others.map((name) => `${name}() { :; }`).join('\n');
@@ -58,7 +58,7 @@ describe('--print', () => {
   it('shows commands that a shell takes back word for word, and makes nothing', async () => {
     const disk = "it's my disk.qcow2";
     const commands = await printed(['--disk', disk, '--iso', 'a, $b.iso', '--qemu-arg', '-S']);
-    const argv = wordsOf(commands, SYSTEM_QEMU);
+    const argv = describeError(commands, SYSTEM_QEMU);
     const drives = values(argv, '-drive');
     expect(drives).toContain("if=none,id=disk,format=qcow2,discard=unmap,file=it's my disk.qcow2");
     expect(drives.at(-1)).toMatch(/media=cdrom.*,file=a,, \$b\.iso$/);
@@ -68,7 +68,7 @@ describe('--print', () => {
 
   it('puts what stands behind -- before QEMU, as options of mmiobridge record', async () => {
     const commands = await printed(['--disk', 'win.raw', '--', '--irq', '-o', 'my trace.mmiocap']);
-    const argv = wordsOf(commands, 'node');
+    const argv = describeError(commands, 'node');
     expect(argv.slice(1, 7)).toEqual([
       'record',
       '--irq',
@@ -82,7 +82,7 @@ describe('--print', () => {
   it('keeps the functions of a card together behind a root port of their own', async () => {
     const devices = ['01:00.0,romfile=vbios.rom', '0000:01:00.1', '0000:02:00.1'];
     const args = ['--disk', 'win.raw', ...devices.flatMap((device) => ['--device', device])];
-    const argv = wordsOf(await printed(args), SYSTEM_QEMU);
+    const argv = describeError(await printed(args), SYSTEM_QEMU);
     const passed = values(argv, '-device').filter((value) => /^(vfio|pcie)/.test(value));
     expect(passed).toEqual([
       'pcie-root-port,id=port-0000-01-00,chassis=1',
@@ -96,7 +96,7 @@ describe('--print', () => {
 
   it('has a CPU that hides KVM, or does without AVX, when asked', async () => {
     const cpu = async (...args: string[]): Promise<string> => {
-      const argv = wordsOf(await printed(['--disk', 'win.raw', ...args]), SYSTEM_QEMU);
+      const argv = describeError(await printed(['--disk', 'win.raw', ...args]), SYSTEM_QEMU);
       return values(argv, '-cpu').join();
     };
     expect(await cpu()).toMatch(/^host,.*hv-time=on/);

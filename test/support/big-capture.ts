@@ -1,5 +1,5 @@
 import { AccessBatch, Op } from '../../src/model/access-batch.ts';
-import type { SessionEvent } from '../../src/model/events.ts';
+import type { RecordingEvent } from '../../src/model/events.ts';
 import { CaptureSink } from '../../src/sinks/capture.ts';
 import { FileOutput } from '../../src/sinks/output.ts';
 import { SAMPLE_DEVICE, SAMPLE_EVENTS, SAMPLE_HEADER } from './sample-session.ts';
@@ -31,7 +31,7 @@ export async function writeBigCapture(path: string, options: BigCapture): Promis
     { ...SAMPLE_EVENTS.bar0, timeNs: 0 },
     { ...SAMPLE_EVENTS.map, timeNs: 0 },
     SAMPLE_EVENTS.coverage,
-  ] satisfies SessionEvent[]) {
+  ] satisfies RecordingEvent[]) {
     await sink.write(event);
   }
   const batch = new AccessBatch(BATCH_ROWS);

@@ -1,6 +1,6 @@
 import { AccessBatch, NO_CPU, type SourcePosition } from '../../src/model/access-batch.ts';
 import { NO_BAR } from '../../src/model/device.ts';
-import type { SessionEvent, SessionHeader } from '../../src/model/events.ts';
+import type { RecordingEvent, RecordingHeader } from '../../src/model/events.ts';
 import { isBatch, type StreamItem } from '../../src/model/stream.ts';
 import { CaptureSink } from '../../src/sinks/capture.ts';
 import { openCapture } from '../../src/sources/capture-file.ts';
@@ -77,7 +77,7 @@ export function plain(batch: AccessBatch): PlainBatch {
   return { rows, position: batch.position };
 }
 
-export const HEADER: SessionHeader = {
+export const HEADER: RecordingHeader = {
   tool: 'mmiobridge 0.1.0',
   source: 'qemu-log',
   startSec: 1_700_000_000,
@@ -89,7 +89,9 @@ export const HEADER: SessionHeader = {
 };
 
 /** An event of each kind. The compiler sees to it that none is missing. */
-export const EVENTS: { readonly [Kind in SessionEvent['kind']]: SessionEvent & { kind: Kind } } = {
+export const EVENTS: {
+  readonly [Kind in RecordingEvent['kind']]: RecordingEvent & { kind: Kind };
+} = {
   device: {
     kind: 'device',
     timeNs: 1,
@@ -194,7 +196,7 @@ export async function captureOf(items: readonly StreamItem[], header = HEADER): 
 /** All that a capture says, batches as plain rows. */
 export async function readCapture(
   chunks: AsyncIterable<Uint8Array>,
-): Promise<{ header: SessionHeader; items: (SessionEvent | PlainBatch)[] }> {
+): Promise<{ header: RecordingHeader; items: (RecordingEvent | PlainBatch)[] }> {
   const recording = await openCapture(chunks);
   const items = [];
   for await (const item of recording.items()) items.push(isBatch(item) ? plain(item) : item);

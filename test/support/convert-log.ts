@@ -1,6 +1,6 @@
-import type { BarBase } from '../../src/recording/devices.ts';
-import { openQemuLog } from '../../src/recording/log-recording.ts';
-import type { SessionEvent } from '../../src/model/events.ts';
+import type { BarBase } from '../../src/attribution/devices.ts';
+import { openQemuLog } from '../../src/reading/qemu-log.ts';
+import type { RecordingEvent } from '../../src/model/events.ts';
 import { isBatch, type Recording } from '../../src/model/stream.ts';
 import { MmiotraceSink } from '../../src/sinks/mmiotrace.ts';
 import { QemuLogDecoder } from '../../src/sources/qemu-log/decoder.ts';
@@ -44,9 +44,9 @@ export async function textOf(log: string, options: LogOptions = {}): Promise<str
 }
 
 /** The events of a recording of a QEMU log. */
-export async function eventsOf(log: string, options: LogOptions = {}): Promise<SessionEvent[]> {
+export async function eventsOf(log: string, options: LogOptions = {}): Promise<RecordingEvent[]> {
   const recording = await open(log, options);
-  const events: SessionEvent[] = [];
+  const events: RecordingEvent[] = [];
   for await (const item of recording.items()) if (!isBatch(item)) events.push(item);
   return events;
 }

@@ -9,7 +9,10 @@ export interface Module {
 
 /** Who may import what. */
 export interface ImportRules {
-  /** The folders that each folder may import from, beside itself. A folder not listed is a fault. */
+  /**
+   * The folders that each folder may import from, beside itself. A folder may have rooms
+   * (`recording/source`), which have rules of their own. A module of no listed folder is a fault.
+   */
   readonly folders: Readonly<Record<string, readonly string[]>>;
   /** The folders that may import a package; packages not listed may be imported anywhere. */
   readonly packages: Readonly<Record<string, readonly string[]>>;
@@ -36,6 +39,17 @@ export function folderOf(path: string): string {
   return path.split('/')[0] ?? '';
 }
 
+/** The most specific folder with a rule that a module lies in. */
+function roomOf(path: string, { folders }: ImportRules): string | undefined {
+  return Object.keys(folders)
+    .filter((folder) => isIn(path, folder))
+    .toSorted((a, b) => b.length - a.length)[0];
+}
+
+function isIn(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`);
+}
+
 /** `protobufjs` of `protobufjs/minimal.js`; builtin modules with their `node:`. */
 export function packageOf(specifier: string): string {
   return specifier
@@ -49,8 +63,11 @@ export function importFaults(modules: readonly Module[], rules: ImportRules): st
   const known = new Set(modules.map(({ path }) => path));
   return modules.flatMap((module) => {
     const folder = folderOf(module.path);
-    const allowed = rules.folders[folder];
-    if (allowed === undefined) return [`${module.path}: no rule for the folder ${folder}`];
+    const room = roomOf(module.path, rules);
+    const allowed = room === undefined ? undefined : rules.folders[room];
+    if (allowed === undefined) {
+      return [`${module.path}: no rule for the folder ${posix.dirname(module.path)}`];
+    }
     return module.specifiers.flatMap((specifier) => {
       const fault = (what: string) => [`${module.path}: imports ${specifier}, ${what}`];
       if (specifier === UNKNOWN) return fault('which only shows when it runs');
@@ -61,9 +78,9 @@ export function importFaults(modules: readonly Module[], rules: ImportRules): st
         return fault(`which is for ${importers.join(', ')} alone`);
       }
       if (!known.has(target)) return fault('which is not a file of ours');
-      const to = folderOf(target);
-      if (to === folder || allowed.includes(to)) return [];
-      return fault(`but ${folder} imports from ${allowed.join(', ') || 'nothing of ours'} alone`);
+      const to = roomOf(target, rules) ?? '';
+      if (to === room || allowed.some((one) => isIn(to, one))) return [];
+      return fault(`but ${room} imports from ${allowed.join(', ') || 'nothing of ours'} alone`);
     });
   });
 }

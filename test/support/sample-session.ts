@@ -1,6 +1,6 @@
 import { AccessBatch, NO_CPU, Op, Space } from '../../src/model/access-batch.ts';
 import { type Device, NO_BAR } from '../../src/model/device.ts';
-import type { SessionEvent, SessionHeader } from '../../src/model/events.ts';
+import type { RecordingEvent, RecordingHeader } from '../../src/model/events.ts';
 import type { StreamItem } from '../../src/model/stream.ts';
 
 /*
@@ -8,7 +8,7 @@ import type { StreamItem } from '../../src/model/stream.ts';
  * are made from.
  */
 
-export const SAMPLE_HEADER: SessionHeader = {
+export const SAMPLE_HEADER: RecordingHeader = {
   tool: 'mmiobridge 0.1.0',
   source: 'qemu-log',
   startSec: 1_767_225_600,
@@ -20,7 +20,7 @@ export const SAMPLE_HEADER: SessionHeader = {
 };
 
 /** The same as if it had been read from a log of the kernel. */
-export const KERNEL_HEADER: SessionHeader = {
+export const KERNEL_HEADER: RecordingHeader = {
   ...SAMPLE_HEADER,
   source: 'mmiotrace',
   clock: 'kernel',
@@ -188,7 +188,7 @@ export const SAMPLE_EVENTS = {
       otherLines: { pci_cfg_read: 7 },
     },
   },
-} as const satisfies Record<string, SessionEvent>;
+} as const satisfies Record<string, RecordingEvent>;
 
 export const SAMPLE_ITEMS: readonly StreamItem[] = [
   SAMPLE_EVENTS.coverage,

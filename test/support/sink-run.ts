@@ -1,4 +1,4 @@
-import type { SessionHeader } from '../../src/model/events.ts';
+import type { RecordingHeader } from '../../src/model/events.ts';
 import type { Recording, Sink, StreamItem } from '../../src/model/stream.ts';
 import type { ByteOutput } from '../../src/sinks/output.ts';
 import { MemoryOutput } from './memory-output.ts';
@@ -6,7 +6,7 @@ import { MemoryOutput } from './memory-output.ts';
 /** A whole recording through a sink: what it wrote. */
 export async function written(
   make: (output: ByteOutput) => Sink,
-  header: SessionHeader,
+  header: RecordingHeader,
   items: Iterable<StreamItem> | AsyncIterable<StreamItem>,
   output: MemoryOutput = new MemoryOutput(),
 ): Promise<string> {

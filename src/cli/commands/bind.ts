@@ -24,7 +24,7 @@ export function bindCommand(): AnyCommand {
     .option('--dry-run', 'print what would be done, and do nothing')
     .addHelpText('after', HELP);
   command.action(async (addresses, options) => {
-    const { runBind } = await import('../run-bind.ts');
+    const { runBind } = await import('../run/bind.ts');
     await runBind(addresses, options);
   });
   return command as unknown as AnyCommand;

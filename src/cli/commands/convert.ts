@@ -1,6 +1,6 @@
 import { Command, Option } from '@commander-js/extra-typings';
 import { InvalidArgumentError, type Command as AnyCommand } from 'commander';
-import type { BarBase } from '../../recording/devices.ts';
+import type { BarBase } from '../../attribution/devices.ts';
 import { INPUT_FORMATS } from '../../sources/detect.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
 import { gather, markOption } from '../parse.ts';
@@ -49,7 +49,7 @@ export function convertCommand(): AnyCommand {
     .addHelpText('after', HELP);
   command.action(async (inputs, options) => {
     for (const path of options.output) formatOfPath(path, options.to);
-    const { convert } = await import('../../recording/convert.ts');
+    const { convert } = await import('../../reading/convert.ts');
     const result = await convert(inputs, options.output, {
       selection: options.device ?? [],
       barBases: options.barBase ?? [],

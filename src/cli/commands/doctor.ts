@@ -28,8 +28,8 @@ export function doctorCommand(): AnyCommand {
       await Promise.all([
         import('../../doctor/examine.ts'),
         import('../../doctor/system.ts'),
-        import('../../recording/session-dir.ts'),
-        import('../../recording/trace-events.ts'),
+        import('../../recording/session/session-folder.ts'),
+        import('../../recording/source/trace-events.ts'),
         import('../checklist.ts'),
       ]);
     const groups = await examine(thisSystem(), {

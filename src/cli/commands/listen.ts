@@ -73,7 +73,7 @@ export function listenCommand(): AnyCommand {
         hint: 'add --live',
       });
     }
-    const { runListen } = await import('../run-listen.ts');
+    const { runListen } = await import('../run/listen.ts');
     process.exitCode = await runListen({
       addresses: addresses.length === 0 ? [DEFAULT_ADDRESS] : addresses,
       patterns,

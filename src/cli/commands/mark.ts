@@ -9,7 +9,7 @@ export function markCommand(): AnyCommand {
     .option('-s, --session <id>', 'which recording, where several run')
     .addHelpText('after', '\nExample:\n  mmiobridge mark about to set 1920x1080');
   command.action(async (words, options) => {
-    const { askControl } = await import('../../recording/control.ts');
+    const { askControl } = await import('../../recording/session/control-socket.ts');
     const { pickSession } = await import('../pick-session.ts');
     const { id, controlSocket } = await pickSession(options.session);
     const text = words.join(' ');

@@ -2,7 +2,7 @@ import { resolve as resolvePath } from 'node:path';
 import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
-import type { RemoteTarget } from '../../recording/remote.ts';
+import type { RemoteTarget } from '../../recording/session/remote.ts';
 import { OUTPUT_FORMATS, formatOfPath, type OutputFormat } from '../../sinks/index.ts';
 import { gather, markOption, parseCount, parsePort, parseSeconds, parseSize } from '../parse.ts';
 import { answer, say } from '../print.ts';
@@ -157,8 +157,8 @@ export function recordCommand(): AnyCommand {
         hint: 'leave out --dry-run: attaching puts everything back at the end',
       });
     }
-    const { recordAttach } = await import('../../recording/attach.ts');
-    const { planOnly, recordLaunch } = await import('../../recording/launch.ts');
+    const { recordAttach } = await import('../../recording/begin/attach.ts');
+    const { planOnly, recordLaunch } = await import('../../recording/begin/launch.ts');
     const { irq: interrupts } = options;
     if (options.dryRun === true) {
       const { formatDryRun } = await import('../../machine/dry-run.ts');
@@ -188,7 +188,7 @@ export function recordCommand(): AnyCommand {
     const { qmp } = options;
     const begin = () =>
       qmp === undefined ? recordLaunch(argv, record) : recordAttach(qmp, record);
-    const { runRecording } = await import('../run-recording.ts');
+    const { runRecording } = await import('../run/recording.ts');
     process.exitCode = await runRecording(begin, {
       begun: (id) => `recording ${id} (mark: mmiobridge mark TEXT)`,
       busiest: options.busiest,

@@ -15,8 +15,8 @@ export function resumeCommand(): AnyCommand {
       '\nExample:\n  mmiobridge resume 20261123T101500-4242\n\nExit status: as for record.',
     );
   command.action(async (session) => {
-    const { resumeRecording } = await import('../../recording/resume.ts');
-    const { runRecording } = await import('../run-recording.ts');
+    const { resumeRecording } = await import('../../recording/begin/resume.ts');
+    const { runRecording } = await import('../run/recording.ts');
     const { openSender } = await import('../../bridge/sender.ts');
     const options = {
       notice: say,

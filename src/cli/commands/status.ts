@@ -5,17 +5,21 @@ import {
   type CollectedInfo,
   type CollectedStatus,
 } from '../../bridge/collected-dir.ts';
-import { askControl } from '../../recording/control.ts';
-import type { LiveStatus } from '../../recording/live.ts';
-import type { RemoteState } from '../../recording/remote.ts';
-import { listSessions, runDir, type ListedSession } from '../../recording/session-dir.ts';
+import { askControl } from '../../recording/session/control-socket.ts';
+import type { RecordingStatus } from '../../recording/session/status.ts';
+import type { RemoteState } from '../../recording/session/remote.ts';
+import {
+  listSessions,
+  runDir,
+  type ListedSession,
+} from '../../recording/session/session-folder.ts';
 import { MmioError } from '../../base/errors.ts';
 import { answer, bytes, count, duration } from '../print.ts';
 
 interface Entry {
   readonly session: string;
   readonly state: string;
-  readonly status?: LiveStatus;
+  readonly status?: RecordingStatus;
   /** Of one that a collector here takes. */
   readonly collected?: CollectedStatus;
 }
@@ -52,7 +56,7 @@ export function statusCommand(): AnyCommand {
 async function entryOf({ dir, info, alive }: ListedSession): Promise<Entry> {
   if (!alive) return { session: info.id, state: 'interrupted' };
   try {
-    const status = (await askControl(dir.controlSocket, { request: 'status' })) as LiveStatus;
+    const status = (await askControl(dir.controlSocket, { request: 'status' })) as RecordingStatus;
     return { session: info.id, state: status.state, status };
   } catch (error) {
     // Its socket is not there yet, or not any more.

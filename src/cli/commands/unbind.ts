@@ -15,7 +15,7 @@ export function unbindCommand(): AnyCommand {
     .option('--dry-run', 'print what would be done, and do nothing')
     .addHelpText('after', HELP);
   command.action(async (addresses, options) => {
-    const { runUnbind } = await import('../run-bind.ts');
+    const { runUnbind } = await import('../run/bind.ts');
     await runUnbind(addresses, options);
   });
   return command as unknown as AnyCommand;

@@ -61,7 +61,7 @@ interface Capture {
 /** The file itself if it is a capture; else a capture of it, for as long as it is looked at. */
 async function captureOf(file: string): Promise<Capture> {
   if (file !== '-' && (await isCapture(file))) return { path: file, remove: () => undefined };
-  const { convert } = await import('../../recording/convert.ts');
+  const { convert } = await import('../../reading/convert.ts');
   const dir = mkdtempSync(join(tmpdir(), 'mmiobridge-view-'));
   const remove = () => rmSync(dir, { recursive: true, force: true });
   try {

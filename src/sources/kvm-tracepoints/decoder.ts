@@ -7,7 +7,7 @@
  */
 import { escapeBytes } from '../../base/escape.ts';
 import type { SourcePosition } from '../../model/access-batch.ts';
-import { TraceBatch, type TraceEvent, type TraceTarget } from '../qemu-log/trace-batch.ts';
+import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
 import { Kind } from './events.ts';
 import type { KvmFormats } from './formats.ts';
 import { FrameKind, HEAD_BYTES, MAGIC, MAX_BODY_BYTES } from './frames.ts';
@@ -34,7 +34,7 @@ export interface KvmDecoderSnapshot {
 }
 
 export class KvmDecoder {
-  readonly targets: readonly TraceTarget[] = [{ kind: 'guest-address' }];
+  readonly targets: readonly RawTarget[] = [{ kind: 'guest-address' }];
   readonly otherLines = new Map<string, number>();
   damagedLines = 0;
   stampedLines = 0;
@@ -48,7 +48,7 @@ export class KvmDecoder {
   readonly #originNs: number;
   readonly #isRecorded: (address: number) => boolean;
   readonly #threads: Map<number, ThreadState>;
-  readonly #batch = new TraceBatch(BATCH_ROWS);
+  readonly #batch = new RawBatch(BATCH_ROWS);
   readonly #queue: TraceEvent[] = [];
 
   #segment = 0;
@@ -108,7 +108,7 @@ export class KvmDecoder {
       this.#damage('cut off in the middle of a round', this.#bytes.length);
   }
 
-  next(): TraceBatch | TraceEvent | undefined {
+  next(): RawBatch | TraceEvent | undefined {
     this.#batch.length = 0;
     for (;;) {
       const event = this.#queue.shift();
@@ -123,7 +123,7 @@ export class KvmDecoder {
     }
   }
 
-  #handOut(): TraceBatch {
+  #handOut(): RawBatch {
     this.#batch.position = this.position;
     return this.#batch;
   }

@@ -93,3 +93,12 @@ function unknownKernel(name: string, text: string): MmioError {
     hint: "record without the kernel's tracepoints",
   });
 }
+
+/** What a session has to remember of its trace. */
+export interface KvmTraceInfo {
+  readonly instance: string;
+  /** CLOCK_MONOTONIC from which times count, decimal. */
+  readonly baseNs: string;
+  /** Of this kernel; a spool can be read without a trace. */
+  readonly formats: KvmFormats;
+}

@@ -1,5 +1,5 @@
 import { type AccessBatch, NO_CPU, Op, Space } from '../../model/access-batch.ts';
-import type { GuestMemory, Window } from './guest-memory.ts';
+import type { GuestMemory, IoremapWindow } from './guest-memory.ts';
 
 const LF = 0x0a;
 const CR = 0x0d;
@@ -41,7 +41,7 @@ export class AccessLines {
   readonly #memory: GuestMemory;
   /** The mapping of the line before: most lines have the same. */
   #mapId = -1;
-  #window: Window;
+  #window: IoremapWindow;
   /** Low and high half of the hexadecimal number read last. */
   #lo = 0;
   #hi = 0;

@@ -6,7 +6,7 @@ import type { PciFunction } from './line-grammar.ts';
 const MAX_REGIONS = 65_535;
 
 /** What a mapid stands for: addresses `start` up to, not including, `end`. */
-export interface Window {
+export interface IoremapWindow {
   readonly start: number;
   readonly end: number;
   readonly region: number;
@@ -14,7 +14,7 @@ export interface Window {
   readonly toOffset: number;
 }
 
-const NO_WINDOW: Window = { start: 0, end: 0, region: -1, toOffset: 0 };
+const NO_WINDOW: IoremapWindow = { start: 0, end: 0, region: -1, toOffset: 0 };
 
 /** The devices, regions and mappings that the lines read so far have told of. */
 export class GuestMemory {
@@ -22,7 +22,7 @@ export class GuestMemory {
   readonly #deviceByFunction = new Map<number, number>();
   /** By device and slot, or by start and length: regions are announced once and used again. */
   readonly #regions = new Map<string, Region>();
-  readonly #windows = new Map<number, Window>();
+  readonly #windows = new Map<number, IoremapWindow>();
   #everywhere: Region | undefined;
   #regionCount = 0;
 
@@ -43,7 +43,7 @@ export class GuestMemory {
     lengthBytes: number,
     virt: string,
   ): { readonly region: Region | undefined; readonly mapping: Mapping } {
-    const place = this.#barAt(gpa, lengthBytes) ?? this.#windowAt(gpa, lengthBytes);
+    const place = this.#barAt(gpa, lengthBytes) ?? this.#ioremapWindowAt(gpa, lengthBytes);
     const { region, regionOffset } = place;
     const toOffset = regionOffset - gpa;
     this.#windows.set(mapId, { start: gpa, end: gpa + lengthBytes, region: region.id, toOffset });
@@ -51,7 +51,7 @@ export class GuestMemory {
     return { region: place.isNew ? region : undefined, mapping };
   }
 
-  window(mapId: number): Window {
+  window(mapId: number): IoremapWindow {
     return this.#windows.get(mapId) ?? NO_WINDOW;
   }
 
@@ -95,7 +95,7 @@ export class GuestMemory {
     return undefined;
   }
 
-  #windowAt(gpa: number, lengthBytes: number): Place {
+  #ioremapWindowAt(gpa: number, lengthBytes: number): Place {
     const name = `mem@0x${gpa.toString(16)}+0x${lengthBytes.toString(16)}`;
     const fields = { device: -1, kind: 'window', bar: -1, name, sizeBytes: lengthBytes } as const;
     const place = this.#region(name, fields);

@@ -5,7 +5,7 @@
  */
 import type { SourcePosition } from '../../model/access-batch.ts';
 import { QemuLogDecoder, type DecoderOptions } from '../qemu-log/decoder.ts';
-import { TraceBatch, type TraceEvent, type TraceTarget } from '../qemu-log/trace-batch.ts';
+import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
 import { FrameKind, LOG_HEAD_BYTES, logPlaceOf, type LogPlace } from './frames.ts';
 import { HEAD_BYTES, RECORD_BYTES, RecordField, RecordFlag, WireType } from './wire.ts';
 
@@ -21,7 +21,7 @@ export interface PluginDecoderSnapshot {
 export class PluginDecoder {
   readonly #log: QemuLogDecoder;
   readonly #target: number;
-  readonly #batch = new TraceBatch(BATCH_ROWS);
+  readonly #batch = new RawBatch(BATCH_ROWS);
   readonly #queue: TraceEvent[] = [];
   readonly #numbers: number[];
   /** Session time 0, as a record has it. */
@@ -55,7 +55,7 @@ export class PluginDecoder {
     this.#startHi = Number(startNs >> 32n);
   }
 
-  get targets(): readonly TraceTarget[] {
+  get targets(): readonly RawTarget[] {
     return this.#log.targets;
   }
   get otherLines(): Map<string, number> {
@@ -118,7 +118,7 @@ export class PluginDecoder {
   }
 
   /** As `QemuLogDecoder.next`. */
-  next(): TraceBatch | TraceEvent | undefined {
+  next(): RawBatch | TraceEvent | undefined {
     this.#batch.length = 0;
     for (;;) {
       const event = this.#queue.shift();
@@ -145,7 +145,7 @@ export class PluginDecoder {
     }
   }
 
-  #handOut(): TraceBatch {
+  #handOut(): RawBatch {
     this.#batch.position = this.position;
     return this.#batch;
   }
@@ -226,13 +226,13 @@ export class PluginDecoder {
     }
   }
 
-  #logItem(frame: number): TraceBatch | TraceEvent | undefined {
+  #logItem(frame: number): RawBatch | TraceEvent | undefined {
     if (!this.#inLog) {
       this.#log.feed(this.#bytes.subarray(HEAD_BYTES + LOG_HEAD_BYTES, frame));
       this.#inLog = true;
     }
     for (let item; (item = this.#log.next()) !== undefined;) {
-      if (!(item instanceof TraceBatch)) {
+      if (!(item instanceof RawBatch)) {
         if (!Number.isNaN(item.timeNs)) this.#timeNs = item.timeNs;
         return item;
       }

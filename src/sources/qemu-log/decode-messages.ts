@@ -2,12 +2,12 @@
 import type { ErrorCode } from '../../base/errors.ts';
 import type { SourcePosition } from '../../model/access-batch.ts';
 import type { DecodedSoFar } from './decoder.ts';
-import { TraceBatch, type TraceEvent, type TraceTarget } from './trace-batch.ts';
+import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
 
 /** Rows of a block: those of a full batch of the decoder, so that such a one goes alone. */
 export const BLOCK_ROWS = 4096;
 
-/** The columns of a `TraceBatch`, in the order in which its constructor asks for them. */
+/** The columns of a `RawBatch`, in the order in which its constructor asks for them. */
 export type BlockMemory = readonly SharedArrayBuffer[];
 
 export interface WorkerTask {
@@ -31,7 +31,7 @@ export type FromWorker =
       readonly block: number;
       readonly items: readonly RunOrEvent[];
       /** Those that are new. */
-      readonly targets: readonly TraceTarget[];
+      readonly targets: readonly RawTarget[];
       readonly start: DecodedSoFar['start'];
     }
   | {
@@ -49,9 +49,9 @@ export type FromWorker =
     };
 
 /** A block, and its memory for the other thread. */
-export function shareBlock(): { readonly block: TraceBatch; readonly memory: BlockMemory } {
+export function shareBlock(): { readonly block: RawBatch; readonly memory: BlockMemory } {
   const memory: SharedArrayBuffer[] = [];
-  const block = new TraceBatch(BLOCK_ROWS, (bytes) => {
+  const block = new RawBatch(BLOCK_ROWS, (bytes) => {
     const column = new SharedArrayBuffer(bytes);
     memory.push(column);
     return column;
@@ -59,9 +59,9 @@ export function shareBlock(): { readonly block: TraceBatch; readonly memory: Blo
   return { block, memory };
 }
 
-export function blockOf(memory: BlockMemory): TraceBatch {
+export function blockOf(memory: BlockMemory): RawBatch {
   let column = 0;
-  return new TraceBatch(BLOCK_ROWS, (bytes) => memory[column++] ?? new ArrayBuffer(bytes));
+  return new RawBatch(BLOCK_ROWS, (bytes) => memory[column++] ?? new ArrayBuffer(bytes));
 }
 
 /** How many blocks are free to be filled; the thread that fills them sleeps while none is. */

@@ -11,7 +11,7 @@ import {
   type RunOrEvent,
   type WorkerTask,
 } from './decode-messages.ts';
-import { TraceBatch } from './trace-batch.ts';
+import { RawBatch } from '../raw-batch.ts';
 
 /** Items of one message: a log of nothing but events must not grow it without end. */
 const MAX_ITEMS = 512;
@@ -22,7 +22,7 @@ const credits = new Credits(task.credits);
 const decoder = new QemuLogDecoder();
 
 let blockIndex = -1;
-let block: TraceBatch;
+let block: RawBatch;
 /** Rows of the block that `items` tells of. */
 let rows = 0;
 let items: RunOrEvent[] = [];
@@ -33,7 +33,7 @@ function post(message: FromWorker): void {
 }
 
 /** Waits until there is a free block, and goes on in that one. */
-function nextBlock(): TraceBatch {
+function nextBlock(): RawBatch {
   credits.take();
   blockIndex = (blockIndex + 1) % blocks.length;
   const next = blocks[blockIndex];
@@ -59,7 +59,7 @@ async function* chunks(): AsyncGenerator<Uint8Array> {
 try {
   block = nextBlock();
   for await (const item of decoder.decode(chunks())) {
-    if (item instanceof TraceBatch) {
+    if (item instanceof RawBatch) {
       items.push({ kind: 'rows', count: block.length - rows, position: block.position });
       rows = block.length;
     } else {

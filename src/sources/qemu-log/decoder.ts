@@ -14,7 +14,7 @@ import { escapeBytes } from '../../base/escape.ts';
 import { NO_CPU, type SourcePosition } from '../../model/access-batch.ts';
 import { parseBody, splitPrefix, type ParsedAccess, type Stamp } from './grammar.ts';
 import { matches, MAX_TEMPLATE_BYTES, TargetTable, template, type Template } from './targets.ts';
-import { TraceBatch, type TraceEvent, type TraceTarget } from './trace-batch.ts';
+import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
 
 /** A longer line is damage. QEMU's trace lines are under 500 bytes. */
 export const MAX_LINE_BYTES = 64 * 1024;
@@ -54,7 +54,7 @@ export interface DecoderOptions {
 /** What a decoder knows of the log so far. */
 export interface DecodedSoFar {
   /** Grows; batches have indexes into it. */
-  readonly targets: readonly TraceTarget[];
+  readonly targets: readonly RawTarget[];
   /** Lines that are not ours, by the event's name. */
   readonly otherLines: ReadonlyMap<string, number>;
   readonly damagedLines: number;
@@ -63,7 +63,7 @@ export interface DecodedSoFar {
 }
 
 export class QemuLogDecoder implements DecodedSoFar {
-  readonly targets: readonly TraceTarget[];
+  readonly targets: readonly RawTarget[];
   readonly otherLines = new Map<string, number>();
   damagedLines = 0;
   /** Lines with and without a time stamp. */
@@ -71,7 +71,7 @@ export class QemuLogDecoder implements DecodedSoFar {
   unstampedLines = 0;
 
   readonly #options: DecoderOptions;
-  #batch: TraceBatch;
+  #batch: RawBatch;
   #keepsRows = false;
   readonly #table = new TargetTable();
   readonly #bytes = Buffer.from(new ArrayBuffer(BUFFER_BYTES + SLACK_BYTES));
@@ -106,7 +106,7 @@ export class QemuLogDecoder implements DecodedSoFar {
 
   constructor(options: DecoderOptions = {}) {
     this.#options = options;
-    this.#batch = new TraceBatch(options.batchCapacity ?? 4096);
+    this.#batch = new RawBatch(options.batchCapacity ?? 4096);
     this.targets = this.#table.targets;
     if (options.start !== undefined) {
       this.#startSec = options.start.sec;
@@ -119,7 +119,7 @@ export class QemuLogDecoder implements DecodedSoFar {
   }
 
   /** The index of a target that no line names. */
-  internTarget(target: TraceTarget): number {
+  internTarget(target: RawTarget): number {
     return this.#table.intern(target);
   }
 
@@ -142,7 +142,7 @@ export class QemuLogDecoder implements DecodedSoFar {
   }
 
   /** From now on rows are added to this batch, behind those it has; nobody else takes them out. */
-  fill(batch: TraceBatch): void {
+  fill(batch: RawBatch): void {
     this.#batch = batch;
     this.#keepsRows = true;
   }
@@ -151,7 +151,7 @@ export class QemuLogDecoder implements DecodedSoFar {
    * A full or, at the end of what was fed, a partial batch; or an event; or `undefined` when more
    * bytes are needed. A batch is valid until the next call.
    */
-  next(): TraceBatch | TraceEvent | undefined {
+  next(): RawBatch | TraceEvent | undefined {
     const batch = this.#batch;
     if (this.#event !== undefined) {
       const event = this.#event;
@@ -177,7 +177,7 @@ export class QemuLogDecoder implements DecodedSoFar {
   }
 
   /** All items of a stream that is one segment. A batch is valid until the next item is asked for. */
-  async *decode(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<TraceBatch | TraceEvent> {
+  async *decode(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<RawBatch | TraceEvent> {
     for await (const chunk of chunks) {
       this.feed(chunk);
       for (let item; (item = this.next()) !== undefined;) yield item;
@@ -195,7 +195,7 @@ export class QemuLogDecoder implements DecodedSoFar {
     this.#linesEnd = this.#end;
   }
 
-  #handOut(at: number): TraceBatch {
+  #handOut(at: number): RawBatch {
     this.#batch.position = { segment: this.#segment, offset: this.#bufferOffset + at };
     return this.#batch;
   }
@@ -284,10 +284,11 @@ export class QemuLogDecoder implements DecodedSoFar {
     } else {
       this.#event = { ...parsed, timeNs: this.#timeNs };
     }
-    if (parsed.kind === 'access' || !('name' in parsed)) this.#passOn(rest, start, newline + 1);
+    if (parsed.kind === 'access' || !('name' in parsed))
+      this.#forwardUserLog(rest, start, newline + 1);
   }
 
-  #passOn(body: string, start: number, end: number): void {
+  #forwardUserLog(body: string, start: number, end: number): void {
     if (this.#options.alsoOther === undefined || this.#options.onOtherLine === undefined) return;
     const space = body.indexOf(' ');
     const name = space < 0 ? body : body.slice(0, space);

@@ -4,12 +4,12 @@
  * of its tracetool's log backend. The decoder reads the frequent shapes by itself and comes here
  * for all the others; a test holds the two equal.
  */
-import type { TraceEvent, TraceTarget } from './trace-batch.ts';
+import type { TraceEvent, RawTarget } from '../raw-batch.ts';
 
 export interface ParsedAccess {
   readonly kind: 'access';
   readonly write: boolean;
-  readonly target: TraceTarget;
+  readonly target: RawTarget;
   readonly address: number;
   readonly valueLo: number;
   readonly valueHi: number;
@@ -94,7 +94,7 @@ const isWidth = (width: number) => width === 1 || width === 2 || width === 4 || 
 
 function access(
   write: boolean,
-  target: TraceTarget,
+  target: RawTarget,
   address: string,
   value: string,
   widthText: string,

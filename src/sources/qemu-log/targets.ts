@@ -1,4 +1,4 @@
-import type { TraceTarget } from './trace-batch.ts';
+import type { RawTarget } from '../raw-batch.ts';
 
 /** Longer names go the plain way, so that no comparison looks further ahead than this. */
 export const MAX_TEMPLATE_BYTES = 200;
@@ -54,7 +54,7 @@ const MAX_VFIO_MEMOS = 32;
 
 /** What the lines of a log go to, each once; its index stands in the batches. */
 export class TargetTable {
-  readonly targets: TraceTarget[] = [];
+  readonly targets: RawTarget[] = [];
   readonly #index = new Map<string, number>();
   /** `vfio_region_write  (NAME:regionN+0x`, and the same for reads. */
   readonly vfioWrites: Template[] = [];
@@ -64,7 +64,7 @@ export class TargetTable {
   last: MemoryRegionMemo | undefined;
 
   /** The index of a target, or -1 where there are too many. */
-  intern(target: TraceTarget): number {
+  intern(target: RawTarget): number {
     const key = JSON.stringify(target);
     const known = this.#index.get(key);
     if (known !== undefined) {
@@ -80,7 +80,7 @@ export class TargetTable {
     return id;
   }
 
-  #remember(target: TraceTarget, id: number): void {
+  #remember(target: RawTarget, id: number): void {
     if (target.kind === 'vfio-region') {
       const place = `(${target.device}:region${target.region}+0x`;
       if (this.vfioReads.length === MAX_VFIO_MEMOS || place.length > MAX_TEMPLATE_BYTES / 2) return;

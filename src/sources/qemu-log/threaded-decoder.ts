@@ -8,12 +8,12 @@ import { MmioError } from '../../base/errors.ts';
 import { BLOCK_ROWS, Credits, shareBlock } from './decode-messages.ts';
 import type { FromWorker, WorkerTask } from './decode-messages.ts';
 import type { DecodedSoFar } from './decoder.ts';
-import { TraceBatch, type TraceEvent, type TraceTarget } from './trace-batch.ts';
+import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
 
 const BLOCKS = 16;
 
 export class ThreadedDecoder implements DecodedSoFar {
-  readonly targets: TraceTarget[] = [];
+  readonly targets: RawTarget[] = [];
   otherLines: ReadonlyMap<string, number> = new Map();
   damagedLines = 0;
   start: DecodedSoFar['start'];
@@ -22,7 +22,7 @@ export class ThreadedDecoder implements DecodedSoFar {
    * All items of the files, in order, as one log. A batch is valid until the next item is asked
    * for. Throws MmioError as `openInput` and its chunks do.
    */
-  async *decode(paths: readonly string[]): AsyncGenerator<TraceBatch | TraceEvent> {
+  async *decode(paths: readonly string[]): AsyncGenerator<RawBatch | TraceEvent> {
     const blocks = Array.from({ length: BLOCKS }, shareBlock);
     const task: WorkerTask = {
       paths,
@@ -32,7 +32,7 @@ export class ThreadedDecoder implements DecodedSoFar {
     const credits = new Credits(task.credits);
     credits.give(BLOCKS);
     const worker = new Worker(new URL('./decode-worker.js', import.meta.url), { workerData: task });
-    const piece = new TraceBatch(BLOCK_ROWS);
+    const piece = new RawBatch(BLOCK_ROWS);
     try {
       for await (const message of messagesOf(worker)) {
         if (message.kind === 'failed') throw new MmioError(message.code, message.message, message);

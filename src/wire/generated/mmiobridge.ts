@@ -26,7 +26,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
-            Frame.prototype.sessionHeader = null;
+            Frame.prototype.header = null;
             Frame.prototype.accessBatch = null;
             Frame.prototype.device = null;
             Frame.prototype.region = null;
@@ -46,7 +46,7 @@ const mmiobridge = $root.mmiobridge = (() => {
             let $oneOfFields;
 
             $Object.defineProperty(Frame.prototype, "body", {
-                get: $util.oneOfGetter($oneOfFields = ["sessionHeader", "accessBatch", "device", "region", "map", "unmap", "mark", "loss", "interrupt", "reset", "vmState", "coverage", "damage", "line", "end", "bridge"]),
+                get: $util.oneOfGetter($oneOfFields = ["header", "accessBatch", "device", "region", "map", "unmap", "mark", "loss", "interrupt", "reset", "vmState", "coverage", "damage", "line", "end", "bridge"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -57,8 +57,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
-                if (message.sessionHeader != null && $Object.hasOwnProperty.call(message, "sessionHeader"))
-                    $root.mmiobridge.v1.SessionHeader.encode(message.sessionHeader, writer.uint32(10).fork(), _depth + 1).ldelim();
+                if (message.header != null && $Object.hasOwnProperty.call(message, "header"))
+                    $root.mmiobridge.v1.RecordingHeader.encode(message.header, writer.uint32(10).fork(), _depth + 1).ldelim();
                 if (message.accessBatch != null && $Object.hasOwnProperty.call(message, "accessBatch"))
                     $root.mmiobridge.v1.AccessBatch.encode(message.accessBatch, writer.uint32(18).fork(), _depth + 1).ldelim();
                 if (message.device != null && $Object.hasOwnProperty.call(message, "device"))
@@ -125,8 +125,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     case 1: {
                             if (wireType !== 2)
                                 break;
-                            message.sessionHeader = $root.mmiobridge.v1.SessionHeader.decode(reader, reader.size(), $undefined, _depth + 1, message.sessionHeader);
-                            message.body = "sessionHeader";
+                            message.header = $root.mmiobridge.v1.RecordingHeader.decode(reader, reader.size(), $undefined, _depth + 1, message.header);
+                            message.body = "header";
                             continue;
                         }
                     case 2: {
@@ -254,9 +254,9 @@ const mmiobridge = $root.mmiobridge = (() => {
             return Frame;
         })();
 
-        v1.SessionHeader = (function() {
+        v1.RecordingHeader = (function() {
 
-            const SessionHeader = function (properties) {
+            const RecordingHeader = function (properties) {
                 this.argv = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
@@ -264,16 +264,16 @@ const mmiobridge = $root.mmiobridge = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
-            SessionHeader.prototype.tool = "";
-            SessionHeader.prototype.source = 0;
-            SessionHeader.prototype.startSec = 0;
-            SessionHeader.prototype.startNs = 0;
-            SessionHeader.prototype.textBaseSec = 0;
-            SessionHeader.prototype.clock = 0;
-            SessionHeader.prototype.qemuVersion = "";
-            SessionHeader.prototype.argv = $util.emptyArray;
+            RecordingHeader.prototype.tool = "";
+            RecordingHeader.prototype.source = 0;
+            RecordingHeader.prototype.startSec = 0;
+            RecordingHeader.prototype.startNs = 0;
+            RecordingHeader.prototype.textBaseSec = 0;
+            RecordingHeader.prototype.clock = 0;
+            RecordingHeader.prototype.qemuVersion = "";
+            RecordingHeader.prototype.argv = $util.emptyArray;
 
-            SessionHeader.encode = function (message, writer, _depth) {
+            RecordingHeader.encode = function (message, writer, _depth) {
                 if (!writer)
                     writer = $Writer.create();
                 if (_depth === $undefined)
@@ -303,7 +303,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 return writer;
             };
 
-            SessionHeader.decode = function (reader, length, _end, _depth, _target) {
+            RecordingHeader.decode = function (reader, length, _end, _depth, _target) {
                 if (!(reader instanceof $Reader))
                     reader = $Reader.create(reader);
                 if (_depth === $undefined)
@@ -320,7 +320,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                     length = reader.len;
                     reader.len = end;
                 }
-                message = _target || new $root.mmiobridge.v1.SessionHeader();
+                message = _target || new $root.mmiobridge.v1.RecordingHeader();
                 while (reader.pos < end) {
                     let start = reader.pos;
                     let tag = reader.tag();
@@ -418,7 +418,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 return message;
             };
 
-            SessionHeader.Source = (function() {
+            RecordingHeader.Source = (function() {
                 const valuesById = $Object.create(null), values = $Object.create(valuesById);
                 values[valuesById[0] = "SOURCE_UNSPECIFIED"] = 0;
                 values[valuesById[1] = "SOURCE_QEMU_LOG"] = 1;
@@ -428,7 +428,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 return values;
             })();
 
-            SessionHeader.Clock = (function() {
+            RecordingHeader.Clock = (function() {
                 const valuesById = $Object.create(null), values = $Object.create(valuesById);
                 values[valuesById[0] = "CLOCK_UNSPECIFIED"] = 0;
                 values[valuesById[1] = "CLOCK_QEMU"] = 1;
@@ -438,7 +438,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                 return values;
             })();
 
-            return SessionHeader;
+            return RecordingHeader;
         })();
 
         v1.SourcePosition = (function() {

@@ -26,8 +26,8 @@ export declare namespace mmiobridge {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** Frame sessionHeader. */
-            sessionHeader?: (mmiobridge.v1.SessionHeader.$Properties|null);
+            /** Frame header. */
+            header?: (mmiobridge.v1.RecordingHeader.$Properties|null);
 
             /** Frame accessBatch. */
             accessBatch?: (mmiobridge.v1.AccessBatch.$Properties|null);
@@ -75,7 +75,7 @@ export declare namespace mmiobridge {
             bridge?: (mmiobridge.v1.BridgeMessage.$Properties|null);
 
             /** Frame body. */
-            body?: ("sessionHeader"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
+            body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
 
             /**
              * Encodes the specified Frame message. Does not implicitly {@link mmiobridge.v1.Frame.verify|verify} messages.
@@ -101,8 +101,8 @@ export declare namespace mmiobridge {
             /** Properties of a Frame. */
             interface $Properties {
 
-                /** Frame sessionHeader */
-                sessionHeader?: (mmiobridge.v1.SessionHeader.$Properties|null);
+                /** Frame header */
+                header?: (mmiobridge.v1.RecordingHeader.$Properties|null);
 
                 /** Frame accessBatch */
                 accessBatch?: (mmiobridge.v1.AccessBatch.$Properties|null);
@@ -150,7 +150,7 @@ export declare namespace mmiobridge {
                 bridge?: (mmiobridge.v1.BridgeMessage.$Properties|null);
 
                 /** Frame body */
-                body?: ("sessionHeader"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
+                body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -158,7 +158,7 @@ export declare namespace mmiobridge {
 
             /** Narrowed shape of a Frame. */
             type $Shape = {
-              sessionHeader?: mmiobridge.v1.SessionHeader.$Shape|null;
+              header?: mmiobridge.v1.RecordingHeader.$Shape|null;
               accessBatch?: mmiobridge.v1.AccessBatch.$Shape|null;
               device?: mmiobridge.v1.DeviceEvent.$Shape|null;
               region?: mmiobridge.v1.RegionEvent.$Shape|null;
@@ -176,107 +176,107 @@ export declare namespace mmiobridge {
               bridge?: mmiobridge.v1.BridgeMessage.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ body?: undefined; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "sessionHeader"; sessionHeader: mmiobridge.v1.SessionHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "accessBatch"; sessionHeader?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "device"; sessionHeader?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "region"; sessionHeader?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "map"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "unmap"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "mark"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "loss"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "interrupt"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "reset"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "vmState"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "coverage"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "damage"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null }|{ body?: "line"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null }|{ body?: "end"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null }|{ body?: "bridge"; sessionHeader?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape })
+              ({ body?: undefined; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "header"; header: mmiobridge.v1.RecordingHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "accessBatch"; header?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "device"; header?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "region"; header?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "map"; header?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "unmap"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "mark"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "loss"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "interrupt"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "reset"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "vmState"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "coverage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "damage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null }|{ body?: "line"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null }|{ body?: "end"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null }|{ body?: "bridge"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape })
             );
         }
 
         /**
-         * Properties of a SessionHeader.
-         * @deprecated Use mmiobridge.v1.SessionHeader.$Properties instead.
+         * Properties of a RecordingHeader.
+         * @deprecated Use mmiobridge.v1.RecordingHeader.$Properties instead.
          */
-        interface ISessionHeader extends mmiobridge.v1.SessionHeader.$Properties {
+        interface IRecordingHeader extends mmiobridge.v1.RecordingHeader.$Properties {
         }
 
-        /** Represents a SessionHeader. */
-        class SessionHeader {
+        /** Represents a RecordingHeader. */
+        class RecordingHeader {
 
             /**
-             * Constructs a new SessionHeader.
+             * Constructs a new RecordingHeader.
              * @param [properties] Properties to set
              */
-            constructor(properties?: mmiobridge.v1.SessionHeader.$Properties);
+            constructor(properties?: mmiobridge.v1.RecordingHeader.$Properties);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** SessionHeader tool. */
+            /** RecordingHeader tool. */
             tool: string;
 
-            /** SessionHeader source. */
-            source: mmiobridge.v1.SessionHeader.Source;
+            /** RecordingHeader source. */
+            source: mmiobridge.v1.RecordingHeader.Source;
 
-            /** SessionHeader startSec. */
+            /** RecordingHeader startSec. */
             startSec: number;
 
-            /** SessionHeader startNs. */
+            /** RecordingHeader startNs. */
             startNs: number;
 
-            /** SessionHeader textBaseSec. */
+            /** RecordingHeader textBaseSec. */
             textBaseSec: number;
 
-            /** SessionHeader clock. */
-            clock: mmiobridge.v1.SessionHeader.Clock;
+            /** RecordingHeader clock. */
+            clock: mmiobridge.v1.RecordingHeader.Clock;
 
-            /** SessionHeader qemuVersion. */
+            /** RecordingHeader qemuVersion. */
             qemuVersion: string;
 
-            /** SessionHeader argv. */
+            /** RecordingHeader argv. */
             argv: string[];
 
             /**
-             * Encodes the specified SessionHeader message. Does not implicitly {@link mmiobridge.v1.SessionHeader.verify|verify} messages.
-             * @param message SessionHeader message or plain object to encode
+             * Encodes the specified RecordingHeader message. Does not implicitly {@link mmiobridge.v1.RecordingHeader.verify|verify} messages.
+             * @param message RecordingHeader message or plain object to encode
              * @param [writer] Writer to encode to
              * @returns Writer
              */
-            static encode(message: mmiobridge.v1.SessionHeader.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+            static encode(message: mmiobridge.v1.RecordingHeader.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
 
             /**
-             * Decodes a SessionHeader message from the specified reader or buffer.
+             * Decodes a RecordingHeader message from the specified reader or buffer.
              * @param reader Reader or buffer to decode from
              * @param [length] Message length if known beforehand
-             * @returns {mmiobridge.v1.SessionHeader & mmiobridge.v1.SessionHeader.$Shape} SessionHeader
+             * @returns {mmiobridge.v1.RecordingHeader & mmiobridge.v1.RecordingHeader.$Shape} RecordingHeader
              * @throws {Error} If the payload is not a reader or valid buffer
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
-            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.SessionHeader & mmiobridge.v1.SessionHeader.$Shape;
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.RecordingHeader & mmiobridge.v1.RecordingHeader.$Shape;
         }
 
-        namespace SessionHeader {
+        namespace RecordingHeader {
 
-            /** Properties of a SessionHeader. */
+            /** Properties of a RecordingHeader. */
             interface $Properties {
 
-                /** SessionHeader tool */
+                /** RecordingHeader tool */
                 tool?: (string|null);
 
-                /** SessionHeader source */
-                source?: (mmiobridge.v1.SessionHeader.Source|null);
+                /** RecordingHeader source */
+                source?: (mmiobridge.v1.RecordingHeader.Source|null);
 
-                /** SessionHeader startSec */
+                /** RecordingHeader startSec */
                 startSec?: (number|null);
 
-                /** SessionHeader startNs */
+                /** RecordingHeader startNs */
                 startNs?: (number|null);
 
-                /** SessionHeader textBaseSec */
+                /** RecordingHeader textBaseSec */
                 textBaseSec?: (number|null);
 
-                /** SessionHeader clock */
-                clock?: (mmiobridge.v1.SessionHeader.Clock|null);
+                /** RecordingHeader clock */
+                clock?: (mmiobridge.v1.RecordingHeader.Clock|null);
 
-                /** SessionHeader qemuVersion */
+                /** RecordingHeader qemuVersion */
                 qemuVersion?: (string|null);
 
-                /** SessionHeader argv */
+                /** RecordingHeader argv */
                 argv?: (string[]|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
-            /** Shape of a SessionHeader. */
-            type $Shape = mmiobridge.v1.SessionHeader.$Properties;
+            /** Shape of a RecordingHeader. */
+            type $Shape = mmiobridge.v1.RecordingHeader.$Properties;
 
             /** Source enum. */
             enum Source {

@@ -10,7 +10,7 @@ import { checkRunFolder } from '../../../src/doctor/run-folder.ts';
 import { thisSystem, type System } from '../../../src/doctor/system.ts';
 import { checkTracefs } from '../../../src/doctor/tracefs.ts';
 import type { QemuAbilities } from '../../../src/machine/qemu-abilities.ts';
-import { ALL_EVENTS } from '../../../src/recording/trace-events.ts';
+import { ALL_EVENTS } from '../../../src/recording/source/trace-events.ts';
 import { healthyTree, systemOf, told } from '../../support/doctor.ts';
 
 const GIB = 1024 ** 3;

@@ -1,0 +1,430 @@
+/**
+ * The devices of a session and where their BARs are, as far as the log and QMP have told. Decides
+ * which accesses are of interest; knows nothing of rows and batches.
+ */
+import {
+  BAR_SLOTS,
+  NO_BAR,
+  ROM_SLOT,
+  answersTo,
+  guestAddress,
+  isPassedThrough,
+  type Bar,
+  type Device,
+  type Mapping,
+  type Region,
+} from '../model/device.ts';
+import { NO_MAPPING } from '../model/access-batch.ts';
+import type { AliasRegion } from '../machine/alias.ts';
+import type { PciFunction } from '../machine/inventory.ts';
+import type { TraceEvent } from '../sources/raw-batch.ts';
+
+const IO_BAR = 1;
+/** Where the log alone tells of a BAR, its space shows by its address: I/O ports end here. */
+const IO_SPACE_BYTES = 0x10000;
+
+/** One place that a BAR has been at. Gets its mapId at the first access through it. */
+export interface BarMapping {
+  readonly region: Region;
+  readonly gpa: number;
+  readonly lengthBytes: number;
+  readonly io: boolean;
+  mapId: number;
+}
+
+/** Where a BAR is, by the user's word. */
+export interface BarBase {
+  readonly device: string;
+  readonly bar: number;
+  readonly gpa: number;
+  readonly sizeBytes: number | undefined;
+}
+
+/** What is known of one device; `device` is replaced when something new is learned. */
+export interface DeviceState {
+  device: Device;
+  selected: boolean;
+  /** By BAR slot. */
+  readonly barMappings: (BarMapping | undefined)[];
+  /** By BAR slot: the barMapping that has the region's mapId; the one before it until it is used. */
+  readonly usedMappings: (BarMapping | undefined)[];
+  readonly regions: (Region | undefined)[];
+  config: Region | undefined;
+  usesMsix: boolean;
+  /** In QEMU's object tree; empty if not known. */
+  qomPath: string;
+}
+
+type MappingLine = Extract<TraceEvent, { kind: 'mapping' }>;
+
+export interface DevicesSnapshot {
+  readonly states: readonly DeviceState[];
+  readonly regionCount: number;
+}
+
+export class Devices {
+  readonly states: DeviceState[] = [];
+  #regionCount = 0;
+  readonly #selection: readonly string[];
+  /** Windows of selected devices through which an access can come by its address. */
+  #active: BarMapping[] = [];
+  #aliases: readonly AliasRegion[] = [];
+  #moved = false;
+  /** `device slot` of BARs that the user placed without a size. */
+  readonly #guessedSizes = new Set<string>();
+
+  /** @param selection what `--device` named; empty: all vfio devices. */
+  constructor(selection: readonly string[], snapshot?: DevicesSnapshot) {
+    this.#selection = selection;
+    if (snapshot === undefined) return;
+    this.states.push(...snapshot.states);
+    this.#regionCount = snapshot.regionCount;
+    for (const state of this.states) {
+      for (const barMapping of state.barMappings) if (barMapping) this.#activate(state, barMapping);
+    }
+  }
+
+  snapshot(): DevicesSnapshot {
+    return { states: this.states, regionCount: this.#regionCount };
+  }
+
+  get selected(): readonly DeviceState[] {
+    return this.states.filter((state) => state.selected);
+  }
+
+  /** Whether some device is called by this name. */
+  answers(name: string): boolean {
+    return this.states.some(({ device }) => answersTo(device, name));
+  }
+
+  setAliases(aliases: readonly AliasRegion[]): void {
+    this.#aliases = aliases;
+  }
+
+  /** Takes over what QMP says now: ids, addresses on buses, and the BARs not yet known. */
+  learn(functions: readonly PciFunction[]): void {
+    for (const found of functions) {
+      const state = this.#find(found) ?? this.#add(found.type, found.bus, found.devfn);
+      const { qomPath, bars, ...facts } = found;
+      state.qomPath = qomPath;
+      const before = state.device;
+      this.#update(state, {
+        ...before,
+        ...facts,
+        name: found.qemuId || found.hostAddress || guestAddress(found),
+        bars: bars.map((bar, slot) => {
+          const known = before.bars[slot] ?? NO_BAR;
+          return known.start !== 0 ? { ...bar, start: known.start } : bar;
+        }),
+      });
+      for (const [slot, bar] of bars.entries()) {
+        if (bar.start !== 0 && state.barMappings[slot] === undefined) this.#place(state, slot, bar);
+      }
+    }
+  }
+
+  /** As `learn`, where no log tells of BARs that move: each is where QMP says it is now. */
+  follow(functions: readonly PciFunction[]): void {
+    this.learn(functions);
+    for (const found of functions) {
+      const state = this.#find(found);
+      if (state === undefined) continue;
+      for (const [slot, bar] of found.bars.entries()) {
+        if (bar.start !== 0) this.#place(state, slot, bar);
+      }
+    }
+  }
+
+  #find(found: PciFunction): DeviceState | undefined {
+    return (
+      this.states.find((s) => found.qomPath !== '' && s.qomPath === found.qomPath) ??
+      this.states.find((s) => found.qemuId !== '' && s.device.qemuId === found.qemuId) ??
+      this.states.find(
+        (s) => found.hostAddress !== '' && s.device.hostAddress === found.hostAddress,
+      ) ??
+      this.at(found.bus, found.devfn, found.type)
+    );
+  }
+
+  /** The function at a guest address, if it is of that QEMU type. */
+  at(bus: number, devfn: number, type: string): DeviceState | undefined {
+    return this.states.find(
+      ({ device }) =>
+        device.bus === bus &&
+        device.devfn === devfn &&
+        (device.type === type || device.type === ''),
+    );
+  }
+
+  /** The vfio device that QEMU's log calls by this name; made if it was not known. */
+  vfio(name: string): DeviceState {
+    const known = this.states.find((s) => s.device.hostAddress === name);
+    if (known !== undefined) return known;
+    // One passed-through device of which the log has told where it is, and not yet its name.
+    const nameless = this.states.filter(
+      ({ device }) => device.type.startsWith('vfio-') && device.hostAddress === '',
+    );
+    const [only] = nameless;
+    if (only !== undefined && nameless.length === 1) {
+      this.#update(only, { ...only.device, name, hostAddress: name });
+      return only;
+    }
+    const address = /^(?:[0-9a-f]{4}:)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/.exec(name);
+    const [, bus = '0', slot = '0', fn = '0'] = address ?? [];
+    const state = this.#add('', parseInt(bus, 16), (parseInt(slot, 16) << 3) | Number(fn));
+    this.#update(state, { ...state.device, name, hostAddress: name });
+    return state;
+  }
+
+  #add(type: string, bus: number, devfn: number): DeviceState {
+    const device: Device = {
+      id: this.states.length,
+      name: guestAddress({ bus, devfn }),
+      type,
+      qemuId: '',
+      hostAddress: '',
+      bus,
+      devfn,
+      vendorId: 0,
+      deviceId: 0,
+      classCode: 0,
+      irq: 0,
+      bars: Array.from({ length: BAR_SLOTS }, () => NO_BAR),
+      driver: '',
+    };
+    const state: DeviceState = {
+      device,
+      selected: false,
+      barMappings: [],
+      usedMappings: [],
+      regions: [],
+      config: undefined,
+      usesMsix: false,
+      qomPath: '',
+    };
+    this.states.push(state);
+    this.#update(state, device);
+    return state;
+  }
+
+  #update(state: DeviceState, device: Device): void {
+    this.#setDevice(state, device);
+    const was = state.selected;
+    state.selected =
+      this.#selection.length === 0
+        ? isPassedThrough(device)
+        : this.#selection.some((name) => answersTo(device, name));
+    if (state.selected && !was) {
+      for (const barMapping of state.barMappings) if (barMapping) this.#activate(state, barMapping);
+    }
+  }
+
+  /** Where the BARs of vfio devices are that nobody could name yet: sizes of vfio_region_setup. */
+  setRegionSize(name: string, slot: number, sizeBytes: number): void {
+    if (slot >= BAR_SLOTS) return;
+    const state = this.vfio(name);
+    const guessed = this.#guessedSizes.delete(`${state.device.id} ${slot}`);
+    if (guessed || (state.device.bars[slot]?.sizeBytes ?? 0) === 0) {
+      const bar = { ...(state.device.bars[slot] ?? NO_BAR), sizeBytes };
+      if (bar.start === 0) this.#setBar(state, slot, bar);
+      else this.#place(state, slot, bar);
+    }
+  }
+
+  /** What configuration space answered at an offset: ids, class and interrupt line. */
+  learnConfig(state: DeviceState, offset: number, width: number, value: number): void {
+    const { device } = state;
+    if (offset === 0 && width >= 2 && device.vendorId === 0) {
+      const deviceId = width === 4 ? value >>> 16 : device.deviceId;
+      this.#update(state, { ...device, vendorId: value & 0xffff, deviceId });
+    } else if (offset === 2 && width === 2 && device.deviceId === 0) {
+      this.#update(state, { ...device, deviceId: value });
+    } else if (offset === 8 && width === 4 && device.classCode === 0) {
+      this.#update(state, { ...device, classCode: value >>> 8 });
+    }
+  }
+
+  /** True for a mapping of a function that nobody has told of. */
+  isUnknown(line: MappingLine): boolean {
+    return this.at(line.bus, line.devfn, line.type) === undefined;
+  }
+
+  map(line: MappingLine): void {
+    const state =
+      this.at(line.bus, line.devfn, line.type) ?? this.#adopt(line) ?? this.#addMapped(line);
+    if (!line.added) return;
+    const io = line.gpa + line.sizeBytes <= IO_SPACE_BYTES;
+    const known = state.device.bars[line.bar] ?? NO_BAR;
+    const flags = known.flags === 0 && io ? IO_BAR : known.flags;
+    this.#place(state, line.bar, { start: line.gpa, flags, sizeBytes: line.sizeBytes });
+  }
+
+  #addMapped(line: MappingLine): DeviceState {
+    const state = this.#add(line.type, line.bus, line.devfn);
+    this.#update(state, { ...state.device, type: line.type });
+    return state;
+  }
+
+  /** A vfio device known by its host address only, whose BAR has just this size. */
+  #adopt(line: MappingLine): DeviceState | undefined {
+    if (!line.type.startsWith('vfio-')) return undefined;
+    const fitting = this.states.filter(
+      ({ device }) =>
+        device.type === '' &&
+        device.hostAddress !== '' &&
+        (device.bars.every((bar) => bar.sizeBytes === 0) ||
+          device.bars[line.bar]?.sizeBytes === line.sizeBytes),
+    );
+    const [state] = fitting;
+    if (state === undefined || fitting.length > 1) return undefined;
+    this.#update(state, { ...state.device, type: line.type, bus: line.bus, devfn: line.devfn });
+    return state;
+  }
+
+  /** Puts a BAR at an address; the same place again is the same barMapping. */
+  #place(state: DeviceState, slot: number, bar: Bar): void {
+    const before = state.barMappings[slot];
+    this.#setBar(state, slot, bar);
+    const isHere = (barMapping: BarMapping | undefined) =>
+      barMapping !== undefined &&
+      barMapping.gpa === bar.start &&
+      barMapping.lengthBytes === bar.sizeBytes;
+    if (isHere(before)) return;
+    const usedMappings = state.usedMappings[slot];
+    const barMapping: BarMapping =
+      usedMappings !== undefined && isHere(usedMappings)
+        ? usedMappings
+        : {
+            region: this.region(state, slot, bar.sizeBytes),
+            gpa: bar.start,
+            lengthBytes: bar.sizeBytes,
+            io: (bar.flags & IO_BAR) !== 0,
+            mapId: NO_MAPPING,
+          };
+    state.barMappings[slot] = barMapping;
+    if (before !== undefined) this.#active = this.#active.filter((other) => other !== before);
+    this.#activate(state, barMapping);
+  }
+
+  /**
+   * A base address that the user gave, for a log that has no mappings. `device` is as the log's
+   * vfio lines call it, or the type of an emulated one.
+   */
+  placeByHand(base: BarBase): void {
+    const passedThrough = /:|vfio/.test(base.device);
+    const known = this.states.find(({ device }) => answersTo(device, base.device));
+    const state = known ?? (passedThrough ? this.vfio(base.device) : this.#add(base.device, 0, 0));
+    const bar = state.device.bars[base.bar] ?? NO_BAR;
+    let { sizeBytes } = base;
+    if (sizeBytes === undefined) {
+      sizeBytes = bar.sizeBytes || mostAt(base.gpa);
+      if (bar.sizeBytes === 0) this.#guessedSizes.add(`${state.device.id} ${base.bar}`);
+    }
+    this.#place(state, base.bar, { ...bar, start: base.gpa, sizeBytes });
+  }
+
+  /** Whether the size of a BAR is only the most that its address allows. */
+  isSizeGuessed(region: Region): boolean {
+    return this.#guessedSizes.has(`${region.device} ${region.bar}`);
+  }
+
+  /** A device that is told again as it was stays the same object: nothing has to be said anew. */
+  #setDevice(state: DeviceState, device: Device): void {
+    if (JSON.stringify(state.device) !== JSON.stringify(device)) state.device = device;
+  }
+
+  #setBar(state: DeviceState, slot: number, bar: Bar): void {
+    const bars = state.device.bars.map((other, index) => (index === slot ? bar : other));
+    this.#setDevice(state, { ...state.device, bars });
+  }
+
+  #activate(state: DeviceState, barMapping: BarMapping): void {
+    // The latest first: where two overlap for a moment, it is the one that the guest has just made.
+    if (!state.selected) return;
+    this.#active.unshift(barMapping);
+    this.#moved = true;
+  }
+
+  /** The region of a BAR slot, made at its first mention. */
+  region(state: DeviceState, slot: number, sizeBytes?: number): Region {
+    const known = state.regions[slot];
+    if (known !== undefined) return known;
+    const size = sizeBytes ?? state.device.bars[slot]?.sizeBytes ?? 0;
+    const kind = slot === ROM_SLOT ? 'rom' : 'bar';
+    const name = slot === ROM_SLOT ? 'ROM' : `BAR${slot}`;
+    const region = this.#newRegion(state, kind, slot, name, size);
+    state.regions[slot] = region;
+    return region;
+  }
+
+  configRegion(state: DeviceState): Region {
+    state.config ??= this.#newRegion(state, 'config', -1, 'config', 4096);
+    return state.config;
+  }
+
+  #newRegion(
+    state: DeviceState,
+    kind: Region['kind'],
+    bar: number,
+    name: string,
+    sizeBytes: number,
+  ): Region {
+    return { id: this.#regionCount++, device: state.device.id, kind, bar, name, sizeBytes };
+  }
+
+  /** The barMapping of a selected device that an address lies in. */
+  mappingAt(gpa: number): BarMapping | undefined {
+    for (const barMapping of this.#active) {
+      if (gpa >= barMapping.gpa && gpa < barMapping.gpa + barMapping.lengthBytes) return barMapping;
+    }
+    return undefined;
+  }
+
+  /** Whether vfio_region_* tells of the accesses through a barMapping: its device has a vfio name. */
+  hasVfioLines(barMapping: BarMapping): boolean {
+    return (this.states[barMapping.region.device]?.device.hostAddress ?? '') !== '';
+  }
+
+  /**
+   * The guest's address for the one that is logged of a MemoryRegion: the same, unless the guest
+   * reaches the region through an alias. Of two that fit, the one in memory: drivers prefer it.
+   */
+  guestAddressOf(name: string, logged: number): number {
+    let found: number | undefined;
+    for (const alias of this.#aliases) {
+      if (alias.name !== name) continue;
+      const offset = logged - alias.logBase - alias.regionOffset;
+      if (offset < 0 || offset >= alias.lengthBytes) continue;
+      if (alias.space === 'memory') return alias.gpaStart + offset;
+      found ??= alias.gpaStart + offset;
+    }
+    return found ?? logged;
+  }
+
+  /** Whether a BAR of a selected device has come to a new place since this was last asked. */
+  consumeMoved(): boolean {
+    const moved = this.#moved;
+    this.#moved = false;
+    return moved;
+  }
+
+  mapping(barMapping: BarMapping): Mapping {
+    return {
+      mapId: barMapping.mapId,
+      region: barMapping.region.id,
+      regionOffset: 0,
+      gpa: barMapping.gpa,
+      lengthBytes: barMapping.lengthBytes,
+      virt: '0x0',
+    };
+  }
+}
+
+const MOST_BYTES = 2 ** 28;
+
+/** A BAR lies at a multiple of its size: the largest size, within reason, that an address allows. */
+function mostAt(gpa: number): number {
+  let size = 16;
+  while (size < MOST_BYTES && gpa % (size * 2) === 0) size *= 2;
+  return size;
+}

@@ -1,0 +1,226 @@
+/** One recording that a collector takes, over however many connections, one at a time. */
+import { TOOL } from '../base/version.ts';
+import { MmioError } from '../base/errors.ts';
+import type { ControlRequest } from '../recording/session/control-socket.ts';
+import type { RecordingStatus } from '../recording/session/status.ts';
+import { BRIDGE_VERSION, type BridgeMessage, type Hello } from '../wire/bridge-messages.ts';
+import { CollectedDir, type CollectedStatus } from './collected-dir.ts';
+import { describeError, type Connection } from './connection.ts';
+import { Intake, WINDOW_BYTES, type IntakeOptions } from './recording-writer.ts';
+import { tame } from './output-names.ts';
+
+const REPLY_LIMIT_MS = 4000;
+
+/** A recording whose outputs are known. */
+export interface CollectedRecording {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  /** Its host and devices. */
+  readonly name: string;
+  readonly outputs: readonly string[];
+  /** `waiting`: for its sender to come back. */
+  readonly state: 'recording' | 'waiting' | 'finished';
+}
+
+export interface CollectingOptions {
+  readonly intake: IntakeOptions;
+  readonly notice: (message: string) => void;
+  /** It begins, or another state of it does. */
+  readonly onRecording: (recording: CollectedRecording) => void;
+  /** Nothing more is to be waited for. */
+  readonly onEnd: () => void;
+}
+
+interface Asked {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class Collecting {
+  readonly #options: CollectingOptions;
+  readonly #id: string;
+  readonly #name: string;
+  readonly #asked = new Map<number, Asked>();
+  #dir: CollectedDir | undefined;
+  #connection: Connection | undefined;
+  #peer = '';
+  #intake: Intake | undefined;
+  /** Connections are made and ended one after another. */
+  #turn: Promise<void> = Promise.resolve();
+  #problem: string | undefined;
+  #nextId = 1;
+  #closed = false;
+
+  constructor(hello: Hello, options: CollectingOptions) {
+    this.#options = options;
+    this.#id = hello.recording;
+    this.#name = `${tame(hello.host)} ${hello.devices.map(tame).join('+') || tame(hello.session)}`;
+  }
+
+  get isConnected(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  /** Takes the place of the connection before, if that is not yet known to be lost. */
+  connect(connection: Connection, peer: string, hello: Hello): Promise<void> {
+    this.#connection?.drop('its sender has connected anew');
+    this.#connection = connection;
+    const turn = this.#turn.then(() => this.#begin(connection, peer, hello));
+    this.#turn = turn
+      .then(() => connection.closed.then((reason) => this.#end(connection, reason)))
+      .catch(() => this.#giveUp(connection));
+    return turn;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#connection?.drop('the collector ends');
+    await this.#turn;
+    await this.#dir?.remove();
+  }
+
+  async #begin(connection: Connection, peer: string, hello: Hello): Promise<void> {
+    if (this.#closed) throw new MmioError('closed', 'the collector ends');
+    const intake = await Intake.open(hello, this.#options.intake, {
+      send: (message) => connection.send(message),
+      onStall: (reason) => this.#stall(connection, reason),
+      onBegin: (outputs) => {
+        this.#say(`recording begins: ${outputs.join(', ')}`);
+        this.#tell('recording', outputs);
+      },
+      onFinished: (accesses) => {
+        this.#say(`finished: ${accesses} accesses in ${intake.outputs.join(', ')}`);
+        this.#tell('finished', intake.outputs);
+      },
+      onFailure: (error) => {
+        const reason = describeError(error);
+        connection.drop(reason, { kind: 'refusal', reason });
+      },
+    });
+    this.#intake = intake;
+    this.#peer = peer;
+    this.#problem = undefined;
+    this.#dir ??= await CollectedDir.create(hello, (request) => this.#answer(request));
+    connection.admit({
+      message: (message) => this.#take(intake, message),
+      frame: (payload) => intake.takeFrame(payload),
+    });
+    if (intake.outputs.length > 0) {
+      this.#say(`goes on from ${peer}`);
+      this.#tell(intake.finished ? 'finished' : 'recording', intake.outputs);
+    } else this.#say(`connected from ${peer}`);
+    connection.send({
+      kind: 'welcome',
+      version: BRIDGE_VERSION,
+      tool: TOOL,
+      place: intake.place,
+      windowBytes: WINDOW_BYTES,
+      finished: intake.finished,
+    });
+  }
+
+  #take(intake: Intake, message: BridgeMessage): void {
+    switch (message.kind) {
+      case 'sync':
+      case 'finish':
+        intake.takeMessage(message);
+        return;
+      case 'reply':
+        this.#settle(message);
+        return;
+      case 'refusal':
+        throw new MmioError('refused', message.reason);
+      case 'heartbeat':
+        return;
+      default:
+        throw new MmioError('protocol', `a sender does not send ${message.kind} here`);
+    }
+  }
+
+  async #end(connection: Connection, reason: string): Promise<void> {
+    for (const { reject } of this.#asked.values()) reject(new Error('the connection was lost'));
+    this.#asked.clear();
+    const intake = this.#intake;
+    await intake?.close();
+    this.#intake = undefined;
+    const finished = intake?.finished ?? false;
+    if (this.#connection === connection) this.#connection = undefined;
+    if (finished && this.#connection === undefined) return this.#leave();
+    if (this.#closed) return;
+    this.#problem = reason;
+    if (finished) return;
+    this.#say(`connection lost: ${reason}; its sender can come back`);
+    const outputs = intake?.outputs ?? [];
+    if (outputs.length > 0) this.#tell('waiting', outputs);
+  }
+
+  /** It was refused, and has been told so. */
+  async #giveUp(connection: Connection): Promise<void> {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    if (this.#intake === undefined) await this.#leave();
+  }
+
+  async #leave(): Promise<void> {
+    this.#options.onEnd();
+    await this.#dir?.remove();
+    this.#dir = undefined;
+  }
+
+  #stall(connection: Connection, reason: string | undefined): void {
+    this.#problem = reason;
+    this.#say(reason === undefined ? 'the output has room again' : `waiting for room: ${reason}`);
+    connection.send({ kind: 'stall', reason: reason ?? '' });
+  }
+
+  #tell(state: CollectedRecording['state'], outputs: readonly string[]): void {
+    this.#options.onRecording({ id: this.#id, name: this.#name, outputs, state });
+    this.#dir?.setOutputs(outputs);
+  }
+
+  #say(what: string): void {
+    this.#options.notice(`${this.#name}: ${what}`);
+  }
+
+  async #answer(request: ControlRequest): Promise<unknown> {
+    if (request.request !== 'status') return this.#ask(request);
+    const recorder = this.isConnected ? await this.#ask(request).catch(() => null) : null;
+    const status: CollectedStatus = {
+      peer: this.isConnected ? this.#peer : null,
+      problem: this.#problem ?? null,
+      accesses: this.#intake?.accesses ?? 0,
+      outputs: this.#intake?.outputs ?? [],
+      recorder: recorder as RecordingStatus | null,
+    };
+    return status;
+  }
+
+  #ask(request: ControlRequest): Promise<unknown> {
+    const connection = this.#connection;
+    if (connection === undefined) {
+      return Promise.reject(new Error(`there is no connection: ${this.#problem ?? 'not yet'}`));
+    }
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#asked.delete(id);
+        reject(new Error('the recorder does not answer'));
+      }, REPLY_LIMIT_MS);
+      const settled =
+        <T>(settle: (value: T) => void) =>
+        (value: T) => {
+          clearTimeout(timer);
+          settle(value);
+        };
+      this.#asked.set(id, { resolve: settled(resolve), reject: settled(reject) });
+      connection.send({ kind: 'request', id, json: JSON.stringify(request) });
+    });
+  }
+
+  #settle(reply: Extract<BridgeMessage, { kind: 'reply' }>): void {
+    const asked = this.#asked.get(reply.id);
+    this.#asked.delete(reply.id);
+    if (!reply.ok) asked?.reject(new Error(reply.text));
+    else asked?.resolve(JSON.parse(reply.text));
+  }
+}

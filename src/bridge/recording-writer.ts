@@ -1,0 +1,335 @@
+/**
+ * Writes down what one connection brings of a recording. Whatever is received and not yet written
+ * lies in a queue of at most the window's size; places that the sender wants to be safe are noted in
+ * the state, behind a sync of the outputs, and acknowledged then.
+ */
+import { MmioError } from '../base/errors.ts';
+import { isBatch, type StreamItem } from '../model/stream.ts';
+import { Tables } from '../model/tables.ts';
+import { OutputSet } from '../sinks/output-set.ts';
+import type { OutputFormat } from '../sinks/index.ts';
+import type { Marked } from '../sinks/marked.ts';
+import type { BridgeMessage, Hello } from '../wire/bridge-messages.ts';
+import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES } from '../wire/frame.ts';
+import { PayloadDecoder } from '../wire/payload.ts';
+import type { CollectedState, Point, StateFolder } from './collected-state.ts';
+import { claimNames } from './output-names.ts';
+
+/** What a sender may have on its way without an acknowledgement, and so what one may cost here. */
+export const WINDOW_BYTES = 8 << 20;
+/** More than a sender needs. */
+const MAX_KEPT = 8;
+/** More than any VM has; the memory of a peer ends there. */
+const MAX_TABLE_ROWS = 65_536;
+
+export interface IntakeOptions {
+  readonly patterns: readonly string[];
+  readonly format: OutputFormat | undefined;
+  readonly marks: readonly Marked[] | undefined;
+  readonly states: StateFolder;
+}
+
+export interface IntakeEvents {
+  readonly send: (message: BridgeMessage) => void;
+  readonly onStall: (reason: string | undefined) => void;
+  /** It begins, with these outputs. */
+  readonly onBegin: (outputs: readonly string[]) => void;
+  readonly onFinished: (accesses: number) => void;
+  /** It cannot go on. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+type Sync = Extract<BridgeMessage, { kind: 'sync' }>;
+type Finish = Extract<BridgeMessage, { kind: 'finish' }>;
+
+export class Intake {
+  readonly #hello: Hello;
+  readonly #options: IntakeOptions;
+  readonly #events: IntakeEvents;
+  readonly #decoder = new PayloadDecoder();
+  readonly #abort = new AbortController();
+  #state: CollectedState | undefined;
+  #outputs: OutputSet | undefined;
+  #tables = new Tables();
+  /** All before is in the outputs, is received, is acknowledged. */
+  #place: number;
+  #received: number;
+  #acknowledged: number;
+  #accesses = 0;
+  #queue: (Uint8Array | Sync | Finish)[] = [];
+  #working: Promise<void> | undefined;
+  #saving: Promise<void> | undefined;
+  #closed = false;
+
+  private constructor(
+    hello: Hello,
+    options: IntakeOptions,
+    events: IntakeEvents,
+    state: CollectedState | undefined,
+  ) {
+    this.#hello = hello;
+    this.#options = options;
+    this.#events = events;
+    this.#state = state;
+    this.#place = state?.points.at(-1)?.place ?? FILE_HEADER_BYTES;
+    this.#received = this.#acknowledged = this.#place;
+  }
+
+  /**
+   * Goes on where the sender and the state can both go on from. Throws MmioError `refused` where
+   * there is no such place, `io` where the outputs are not what they were.
+   */
+  static async open(hello: Hello, options: IntakeOptions, events: IntakeEvents): Promise<Intake> {
+    const before = await options.states.read(hello.recording);
+    const state = before && goOn(before, hello);
+    if (state === undefined && hello.place > FILE_HEADER_BYTES) {
+      throw new MmioError('refused', 'nothing is known of what was sent before', {
+        evidence: `the sender has this recording from byte ${hello.place} on`,
+        hint: 'was the collector started with another --state folder?',
+      });
+    }
+    const intake = new Intake(hello, options, events, state);
+    if (state !== undefined && !state.finished) await intake.#reopen(state);
+    return intake;
+  }
+
+  get place(): number {
+    return this.#place;
+  }
+
+  get finished(): boolean {
+    return this.#state?.finished ?? false;
+  }
+
+  get accesses(): number {
+    return this.#accesses;
+  }
+
+  get outputs(): readonly string[] {
+    return this.#state?.outputs ?? [];
+  }
+
+  /** Throws MmioError `protocol` for more than the window. */
+  takeFrame(payload: Uint8Array): void {
+    this.#received += FRAME_HEADER_BYTES + payload.length;
+    if (this.#received - this.#acknowledged > WINDOW_BYTES) {
+      throw new MmioError('protocol', 'more was sent than there is a window for', {
+        evidence: `${this.#received - this.#acknowledged} bytes are not acknowledged`,
+      });
+    }
+    this.#enqueue(payload);
+  }
+
+  takeMessage(message: Sync | Finish): void {
+    if (message.place !== this.#received) {
+      throw new MmioError('protocol', `${message.kind} is not for the place at which it came`, {
+        evidence: `place ${message.place}, at ${this.#received}`,
+      });
+    }
+    this.#enqueue(message);
+  }
+
+  /** Lets go of the outputs; what was not acknowledged will come again. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#queue = [];
+    this.#abort.abort();
+    await this.#working;
+    await this.#saving;
+    await this.#outputs?.abandon();
+  }
+
+  #enqueue(entry: Uint8Array | Sync | Finish): void {
+    if (this.finished) throw new MmioError('protocol', 'something follows the end');
+    if (this.#closed) return;
+    this.#queue.push(entry);
+    this.#working ??= this.#work()
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => (this.#working = undefined));
+  }
+
+  #fail(error: unknown): void {
+    if (!this.#closed) this.#events.onFailure(error);
+    this.#closed = true;
+    this.#queue = [];
+  }
+
+  async #work(): Promise<void> {
+    // What comes with this chunk is queued first.
+    await Promise.resolve();
+    while (this.#queue.length > 0) {
+      const entries = this.#queue;
+      this.#queue = [];
+      for (const entry of entries) {
+        if (this.#closed) return;
+        if (entry instanceof Uint8Array) await this.#write(entry);
+        else if (entry.kind === 'sync') await this.#sync(entry);
+        else await this.#finish();
+      }
+    }
+  }
+
+  async #write(payload: Uint8Array): Promise<void> {
+    const item = this.#decoder.decode(payload);
+    if (!('kind' in item) || item.kind !== 'header') {
+      const written = this.#writeItem(item);
+      if (written !== undefined) await written;
+    } else await this.#begin(item.header);
+    this.#place += FRAME_HEADER_BYTES + payload.length;
+  }
+
+  #writeItem(item: StreamItem): void | Promise<void> {
+    if (this.#outputs === undefined || this.#place === FILE_HEADER_BYTES) {
+      throw new MmioError('protocol', 'the recording does not begin with its header');
+    }
+    if (isBatch(item)) this.#accesses += item.length;
+    else {
+      checkRow(item);
+      this.#tables.apply(item);
+      if (this.#tables.mappings.size > MAX_TABLE_ROWS) throw tooMany('mappings');
+    }
+    return this.#outputs.write(item);
+  }
+
+  async #begin(header: CollectedState['header']): Promise<void> {
+    if (this.#place !== FILE_HEADER_BYTES) throw new MmioError('protocol', 'a second header');
+    if (this.#outputs === undefined) {
+      const { recording, sender, host, session, devices } = this.#hello;
+      const outputs = await claimNames(this.#options.patterns, {
+        host,
+        session,
+        device: devices.join('+') || 'unknown',
+        time: stampOf(header.startSec),
+      });
+      const point: Point = {
+        place: FILE_HEADER_BYTES,
+        outputBytes: outputs.map(() => 0),
+        tables: this.#tables.snapshot(),
+        accesses: 0,
+      };
+      const points = [point];
+      this.#state = {
+        recording,
+        sender,
+        host,
+        session,
+        devices,
+        outputs,
+        header,
+        points,
+        finished: false,
+      };
+      await this.#options.states.write(this.#state);
+      await this.#reopen(this.#state);
+    }
+    await this.#outputs?.begin(header);
+    this.#events.onBegin(this.outputs);
+  }
+
+  async #reopen(state: CollectedState): Promise<void> {
+    const point = lastOf(state.points);
+    const { format, marks } = this.#options;
+    this.#outputs = await OutputSet.open(state.outputs, {
+      format,
+      marks,
+      signal: this.#abort.signal,
+      onStall: this.#events.onStall,
+      resumeAt: point.outputBytes,
+    });
+    this.#accesses = point.accesses;
+    this.#tables = new Tables(point.tables);
+    if (point.place === FILE_HEADER_BYTES) return;
+    this.#outputs.resume(state.header, point.tables);
+  }
+
+  async #sync({ place, kept }: Sync): Promise<void> {
+    const [outputs, state] = this.#begun();
+    const outputBytes = await outputs.flush();
+    const tables = this.#tables.snapshot();
+    const point = { place, outputBytes, tables, accesses: this.#accesses };
+    if (kept.length > MAX_KEPT) {
+      throw new MmioError('protocol', `${kept.length} places are to be kept`);
+    }
+    const before = state.points.filter((it) => it.place < place && kept.includes(it.place));
+    this.#state = { ...state, points: [...before, point] };
+    this.#saving ??= this.#save(outputs)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => (this.#saving = undefined));
+  }
+
+  /** Frames go on being written meanwhile; what is to be safe by then is safe the next time. */
+  async #save(outputs: OutputSet): Promise<void> {
+    for (;;) {
+      const [, state] = this.#begun();
+      const { place } = lastOf(state.points);
+      if (place === this.#acknowledged) return;
+      await outputs.sync();
+      await this.#options.states.write(state);
+      this.#acknowledged = place;
+      this.#events.send({ kind: 'acknowledgement', place });
+    }
+  }
+
+  async #finish(): Promise<void> {
+    const [outputs, state] = this.#begun();
+    await this.#saving;
+    if (this.#acknowledged !== this.#place) {
+      throw new MmioError('protocol', 'the end came before all was acknowledged');
+    }
+    this.#outputs = undefined;
+    await outputs.end();
+    this.#state = { ...state, finished: true };
+    await this.#options.states.write(this.#state);
+    this.#events.send({ kind: 'finished' });
+    this.#events.onFinished(this.#accesses);
+  }
+
+  #begun(): [OutputSet, CollectedState] {
+    if (this.#outputs === undefined || this.#state === undefined) {
+      throw new MmioError('protocol', 'the recording has not begun');
+    }
+    return [this.#outputs, this.#state];
+  }
+}
+
+/** The state to go on with; the same sender goes on at the last point, another where it says. */
+function goOn(state: CollectedState, hello: Hello): CollectedState {
+  if (state.sender === hello.sender) {
+    if (lastOf(state.points).place >= hello.place) return state;
+    throw new MmioError('refused', 'the collector has less than it acknowledged', {
+      evidence: `${lastOf(state.points).place} bytes; the sender has what follows ${hello.place}`,
+      hint: 'was its --state folder put back from a copy?',
+    });
+  }
+  const index = state.points.findIndex(({ place }) => place === hello.place);
+  if (index < 0) {
+    throw new MmioError('refused', 'the recording cannot be gone on with at that place', {
+      evidence: `byte ${hello.place}; known are ${state.points.map(({ place }) => place).join(', ')}`,
+    });
+  }
+  const points = state.points.slice(0, index + 1);
+  return { ...state, sender: hello.sender, points, finished: false };
+}
+
+function lastOf(points: readonly Point[]): Point {
+  const last = points.at(-1);
+  if (last === undefined) throw new MmioError('damaged', "the collector's state has no point");
+  return last;
+}
+
+/** Ids are indices: a large one would cost as much as all before it. */
+function checkRow(item: Exclude<StreamItem, { readonly length: number }>): void {
+  if (item.kind === 'device' && item.device.id >= MAX_TABLE_ROWS) throw tooMany('devices');
+  if (item.kind === 'region' && item.region.id >= MAX_TABLE_ROWS) throw tooMany('regions');
+}
+
+function tooMany(what: string): MmioError {
+  return new MmioError('protocol', `more ${what} than any VM has`);
+}
+
+/** `20261123T101500`, UTC */
+function stampOf(startSec: number): string {
+  const date = new Date(startSec * 1000);
+  const text = Number.isNaN(date.getTime()) ? 'unknown' : date.toISOString();
+  return text.replace(/[-:]/g, '').replace(/\..*$/, '');
+}

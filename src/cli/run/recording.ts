@@ -1,0 +1,168 @@
+/** Runs a recording that has begun to its end: terminal, signals, summary, exit status. */
+import { rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { MmioError, messageOf } from '../../base/errors.ts';
+import { isAlive } from '../../machine/proc.ts';
+import type { RecordingEnd } from '../../recording/run/recorder.ts';
+import type { Started } from '../../recording/begin/assemble.ts';
+import { Interrupts } from '../interrupts.ts';
+import type { LivePage } from '../live-page.ts';
+import { EXIT, say, sayError } from '../print.ts';
+import { formatMissing, formatSummary } from '../summary.ts';
+import { Terminal } from '../terminal.ts';
+
+export interface RunOptions {
+  /** Said when it has begun. */
+  readonly begun: (session: string) => string;
+  readonly busiest: number;
+  /** Ends by itself after so long. */
+  readonly seconds: number | undefined;
+  /** Shows it in a browser while it runs, and, if it is to stay, until Ctrl-C after that. */
+  readonly page?:
+    { readonly path: string; readonly port: number; readonly stays: boolean } | undefined;
+}
+
+/** Returns the exit status. Throws what `begin`, or the recording, failed with. */
+export async function runRecording(
+  begin: () => Promise<Started>,
+  options: RunOptions,
+): Promise<number> {
+  using interrupts = new Interrupts();
+  const started = await begin();
+  const { live, child, info, dir } = started;
+  say(options.begun(info.id));
+  const page = await startPage(options.page);
+  let interrupted = false;
+  const end = () => void live.end().catch((error: unknown) => say(messageOf(error)));
+  const interrupt = () => {
+    if (interrupted) {
+      terminal.stop();
+      killNow(started);
+      process.exit(EXIT.interrupted);
+    }
+    interrupted = true;
+    say('ending the recording (Ctrl-C again kills)');
+    end();
+  };
+  // A terminal that is closed may say so twice: the kernel does, and the shell.
+  const hangUp = () => {
+    if (!interrupted) interrupt();
+  };
+  const terminal = new Terminal(
+    { status: () => live.status(), mark: (text) => live.mark(text), quit: end, interrupt },
+    // Keys are QEMU's where it has the terminal.
+    child?.usesStdio !== true,
+  );
+  // With the terminal gone nobody reads what we say, and the recording goes on to its clean end.
+  process.stderr.on('error', () => undefined);
+  terminal.start();
+  interrupts.listen((signal) => (signal === 'SIGHUP' ? hangUp() : interrupt()));
+  const timer = options.seconds === undefined ? undefined : setTimeout(end, options.seconds * 1000);
+  let result: RecordingEnd;
+  let seconds: number;
+  try {
+    result = await live.run();
+    // Also what was before a resume.
+    seconds = (await live.status()).elapsedSeconds;
+  } catch (error) {
+    throw await abandon(started, error);
+  } finally {
+    terminal.stop();
+    clearTimeout(timer);
+    interrupts[Symbol.dispose]();
+  }
+  if (dir.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });
+  const words = (await child?.lastWords()) ?? '';
+  await dir.remove();
+  report(started, result, options, seconds);
+  const died = result.vm?.exit?.signal ?? undefined;
+  if (words !== '') say(`QEMU said\n  ${words.replaceAll('\n', '\n  ')}`);
+  if (died !== undefined && !interrupted) {
+    say(`mmiobridge: QEMU was ended by ${died}; the log is whole up to its last line`);
+    return EXIT.failure;
+  }
+  const code = result.vm?.exit?.code ?? 0;
+  if (code !== 0) say(`QEMU ended with status ${code}`);
+  if (page !== undefined && options.page?.stays === true && !interrupted) {
+    say(`the page stays open until Ctrl-C: ${page.url}`);
+    using last = new Interrupts();
+    // The page's thread does not keep the process.
+    const awake = setInterval(() => undefined, 60_000);
+    await new Promise<void>((resolve) => {
+      last.listen(() => resolve());
+    });
+    clearInterval(awake);
+  }
+  await page?.close();
+  if (interrupted) return EXIT.interrupted;
+  return result.complete ? EXIT.complete : EXIT.incomplete;
+}
+
+/** A recording goes on without its page, too. */
+async function startPage(wanted: RunOptions['page']): Promise<LivePage | undefined> {
+  if (wanted === undefined) return undefined;
+  const { startLivePage } = await import('../live-page.ts');
+  try {
+    const { path, port } = wanted;
+    const page = await startLivePage({ port, token: undefined });
+    page.show({ id: '1', path, name: basename(path), state: 'recording' });
+    say(`page      ${page.url}`);
+    return page;
+  } catch (error) {
+    sayError(error, false);
+    say('  the recording goes on without a page: mmiobridge view shows it');
+    return undefined;
+  }
+}
+
+function report(started: Started, end: RecordingEnd, options: RunOptions, seconds: number): void {
+  const { counters, coverage } = end;
+  const facts = { statistics: started.statistics, counters, coverage, seconds };
+  for (const line of formatSummary({ ...facts, busiest: options.busiest })) say(line);
+  for (const path of started.info.outputs) {
+    if (path !== '-') say(`written   ${path}`);
+  }
+  const { remote } = started.info;
+  if (remote !== undefined) say(`sent to   ${remote.address}`);
+  if (!end.complete) say(`mmiobridge: the recording is INCOMPLETE: ${formatMissing(end)}`);
+}
+
+/**
+ * Twice means now. What is in the outputs stays; a QEMU of ours, and what it left, goes with us, but
+ * for what a collector is still to get.
+ */
+function killNow({ child, info, dir }: Started): void {
+  if (!info.launched) {
+    say(`stopped at once: mmiobridge resume ${info.id} goes on`);
+    return;
+  }
+  const { qemu } = info;
+  child?.killNow();
+  if (qemu !== undefined && isAlive(qemu.pid, qemu.startTime)) process.kill(qemu.pid, 'SIGKILL');
+  if (info.remote !== undefined) {
+    say(
+      `killed: what the collector does not have yet is kept: mmiobridge resume ${info.id} sends it`,
+    );
+    return;
+  }
+  for (const path of [info.spoolDir, dir.path]) rmSync(path, { recursive: true, force: true });
+  say('killed: the outputs end where they were');
+}
+
+/** The recording failed. Where it can go on later, the guest waits; else a QEMU of ours is ended. */
+async function abandon({ live, child, info, dir }: Started, cause: unknown): Promise<unknown> {
+  if (!live.canResume) {
+    await child?.terminate(1000);
+    await dir.remove();
+    return cause;
+  }
+  // QEMU is our child, and would keep us here until it ends.
+  setImmediate(() => process.exit());
+  if (!(cause instanceof MmioError)) return cause;
+  return new MmioError(cause.code, cause.message, {
+    evidence: cause.evidence,
+    hint: `the guest is paused and nothing is lost: mend it, then mmiobridge resume ${info.id}`,
+    cause,
+  });
+}

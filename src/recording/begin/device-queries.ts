@@ -1,0 +1,76 @@
+/** Questions to a running QEMU about the devices of a recording. */
+import { aliasRegions } from '../../machine/alias.ts';
+import { deviceCoverage, type SeenOfQemu } from '../../machine/coverage.ts';
+import { readInventory } from '../../machine/inventory.ts';
+import { parseFlatView } from '../../machine/mtree.ts';
+import { readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
+import { MmioError } from '../../base/errors.ts';
+import type { CoverageRange } from '../../model/coverage.ts';
+import { guestAddress, isPassedThrough } from '../../model/device.ts';
+import type { QmpClient } from '../../qmp/client.ts';
+import type { Devices, DeviceState } from '../../attribution/devices.ts';
+
+export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<void> {
+  devices.learn(await readInventory(qmp));
+}
+
+/**
+ * Takes over aliases, and tells what of the selected devices is trapped.
+ *
+ * @param seesMsix accesses to the MSI-X table are recorded, too
+ */
+export async function lookAtMemory(
+  qmp: QmpClient,
+  devices: Devices,
+  seen: SeenOfQemu,
+): Promise<readonly CoverageRange[]> {
+  const emulated = devices.selected.some(({ device }) => !isPassedThrough(device));
+  const [flat, tree] = await Promise.all([
+    qmp.hmp('info mtree -f'),
+    emulated ? qmp.hmp('info mtree') : '',
+  ]);
+  if (emulated) devices.setAliases(aliasRegions(tree));
+  const ranges = parseFlatView(flat);
+  return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, seen));
+}
+
+/** What the options of passed-through devices keep from QEMU, and so from the recording. */
+export async function optionNotes(qmp: QmpClient, devices: Devices): Promise<readonly string[]> {
+  const notes = devices.selected
+    .filter(({ device, qomPath }) => isPassedThrough(device) && qomPath !== '')
+    .map(async ({ device, qomPath }) => {
+      const values = await readVfioProperties(qmp, qomPath);
+      return VFIO_PROPERTIES.filter(({ name }) => values.get(name) === false).map(
+        ({ name, hides }) => `${device.name} has ${name}=off: ${hides} do not show`,
+      );
+    });
+  return (await Promise.all(notes)).flat();
+}
+
+/** A device on one line, for people. */
+export function describeDevice({ device }: DeviceState): string {
+  const ids = [device.vendorId, device.deviceId].map((id) => id.toString(16).padStart(4, '0'));
+  const where = device.bus < 0 ? 'behind a bridge' : `at ${guestAddress(device)}`;
+  const id = device.qemuId === '' ? 'no id' : `id ${device.qemuId}`;
+  const host = device.hostAddress === '' ? '' : `, host ${device.hostAddress}`;
+  return `${device.type || 'device'} ${ids.join(':')} ${where} (${id}${host})`;
+}
+
+/** Throws MmioError `not-found`, with what there is, where the selection fits no device. */
+export function requireSelected(devices: Devices, selection: readonly string[]): void {
+  const list = devices.states.map((state) => `  ${describeDevice(state)}`).join('\n');
+  const evidence = list === '' ? 'the VM has no PCI devices' : `the VM has\n${list}`;
+  if (selection.length === 0 && devices.selected.length === 0) {
+    throw new MmioError('not-found', 'the VM has no passed-through device', {
+      evidence,
+      hint: 'name what to record with --device ID, an emulated device too',
+    });
+  }
+  const missing = selection.filter((name) => !devices.answers(name));
+  if (missing.length > 0) {
+    throw new MmioError('not-found', `the VM has no device ${missing.join(', ')}`, {
+      evidence,
+      hint: '--device takes a QEMU id, a guest address (00:02.0), a host address or a type',
+    });
+  }
+}

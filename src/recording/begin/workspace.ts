@@ -1,0 +1,54 @@
+/** The folders and files of a recording that begins. */
+import { access, chmod, chown, mkdir, realpath, rm } from 'node:fs/promises';
+import { dirname, join, resolve as resolvePath } from 'node:path';
+import { MmioError, messageOf } from '../../base/errors.ts';
+import type { SessionFolder } from '../session/session-folder.ts';
+import { runDir } from '../session/session-folder.ts';
+import { Spool } from '../spool/spool.ts';
+import type { RecordOptions } from './assemble.ts';
+
+export function spoolIn(spoolDir: string, dir: SessionFolder): string {
+  return join(resolvePath(spoolDir), `mmiobridge-${dir.id}`);
+}
+
+export async function createSpool(
+  dir: SessionFolder,
+  options: RecordOptions,
+  uid: number | undefined,
+): Promise<Spool> {
+  const path = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
+  await mkdir(dirname(path), { recursive: true });
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  const us = process.getuid?.() ?? 0;
+  if (uid !== undefined && uid !== us && us === 0) {
+    await chown(path, uid, -1);
+    // QEMU has to get there, whatever our umask says; what lies beside it has modes of its own.
+    if (options.spoolDir === undefined)
+      for (const way of [runDir(), dir.path]) await chmod(way, 0o711);
+  }
+  // As /proc names it, where we look whether QEMU has closed a segment.
+  return Spool.create(await realpath(path));
+}
+
+/** A mistyped path is told before QEMU is touched. */
+export async function requireFolder(output: string): Promise<void> {
+  if (output === '-') return;
+  try {
+    await access(dirname(resolvePath(output)));
+  } catch (error) {
+    throw new MmioError('io', `cannot write ${output}`, {
+      evidence: messageOf(error),
+      hint: 'name a file in a folder that exists and that you may write to',
+      cause: error,
+    });
+  }
+}
+
+export async function removeAll(
+  dir: SessionFolder | undefined,
+  spool: Spool | undefined,
+): Promise<void> {
+  await spool?.close();
+  if (spool !== undefined) await rm(spool.dir, { recursive: true, force: true });
+  await dir?.remove();
+}

@@ -1,0 +1,190 @@
+/**
+ * Watches the spool while the recorder works or waits: has QEMU go on in a new segment when one is
+ * full, and keeps the whole below its limit by pausing the guest or by dropping.
+ */
+import { access, rm, writeFile } from 'node:fs/promises';
+import { messageOf } from '../../base/errors.ts';
+import type { Vm } from '../../machine/vm.ts';
+import type { Journal } from '../session/journal.ts';
+import type { Spool } from '../spool/spool.ts';
+
+export const SEGMENT_BYTES = 64 * 1024 * 1024;
+const CHECK_MS = 25;
+/** So many times what came between two checks may come until the guest stands still. */
+const RESERVE_CHECKS = 4;
+/** Of the limit: kept free at least, and at most. */
+const RESERVE_MIN = 1 / 8;
+const RESERVE_MAX = 1 / 2;
+const MIN_RESERVE_BYTES = 16 * 1024 * 1024;
+
+/** Who writes into the spool: QEMU its log, or we KVM's records. */
+export interface SpoolWriter {
+  /** Goes on in another segment. */
+  logInto(path: string): Promise<void>;
+  trace(on: boolean): Promise<void>;
+  /** Whether a segment may still grow; undefined where nobody can say. */
+  holdsOpen(path: string): boolean | undefined;
+}
+
+export interface GuardOptions {
+  readonly spool: Spool;
+  readonly journal: Journal;
+  readonly vm: Vm;
+  /** Who writes into the spool. */
+  readonly writer: SpoolWriter;
+  readonly overflow: 'pause' | 'drop';
+  readonly limitBytes: number;
+  /** A file that is there while the guest stands still because of us. */
+  readonly pausedFlag: string;
+  readonly alreadyPaused: boolean;
+  /** A file that is there while trace events are off because of us. */
+  readonly droppingFlag: string;
+  readonly nowNs: () => number;
+  readonly onProblem: (message: string) => void;
+}
+
+export class SpoolGuard {
+  readonly #options: GuardOptions;
+  readonly #segmentBytes: number;
+  #usedBefore = 0;
+  /** The most that came between two checks lately. */
+  #burstBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #busy: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #paused: boolean;
+  #droppingSinceNs: number | undefined;
+  #rotationProblem: string | undefined;
+
+  constructor(options: GuardOptions) {
+    this.#options = options;
+    this.#paused = options.alreadyPaused;
+    // Small limits (tests, tiny tmpfs) still need segments that can be released one by one.
+    this.#segmentBytes = Math.min(SEGMENT_BYTES, Math.max(64 * 1024, options.limitBytes / 4));
+  }
+
+  /** The guest stands still, because the outputs do not keep up. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  get dropping(): boolean {
+    return this.#droppingSinceNs !== undefined;
+  }
+
+  async start(): Promise<void> {
+    await this.#afterDroppingRecorder();
+    this.#schedule();
+  }
+
+  /** The recorder before us was killed while it dropped: end it, and say so. */
+  async #afterDroppingRecorder(): Promise<void> {
+    const { droppingFlag, spool, journal, writer, nowNs } = this.#options;
+    const dropping = await access(droppingFlag).then(
+      () => true,
+      () => false,
+    );
+    if (!dropping) return;
+    await writer.trace(true);
+    const text = 'trace events on again';
+    journal.add({ at: await spool.end(), event: { kind: 'mark', timeNs: nowNs(), text } });
+    await rm(droppingFlag, { force: true });
+  }
+
+  /** Ends watching; waits for a check that is under way. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#busy;
+  }
+
+  #schedule(): void {
+    if (this.#stopped) return;
+    this.#timer = setTimeout(() => {
+      this.#busy = this.#check()
+        .catch((error: unknown) => this.#problem(error))
+        .finally(() => this.#schedule());
+    }, CHECK_MS);
+  }
+
+  #problem(error: unknown): void {
+    if (this.#stopped || this.#options.vm.qmp.state === 'closed') return;
+    const message = messageOf(error);
+    if (message !== this.#rotationProblem) this.#options.onProblem(message);
+    this.#rotationProblem = message;
+  }
+
+  async #check(): Promise<void> {
+    const { spool, limitBytes } = this.#options;
+    const used = await spool.usedBytes();
+    // The limit is ours; others may fill the file system, too.
+    const free = await spool.freeBytes();
+    this.#burstBytes = Math.max(used - this.#usedBefore, this.#burstBytes * 0.9);
+    this.#usedBefore = used;
+    const least = Math.min(MIN_RESERVE_BYTES, limitBytes * RESERVE_MIN);
+    const wanted = Math.max(least, this.#burstBytes * RESERVE_CHECKS);
+    const reserve = Math.min(wanted, limitBytes * RESERVE_MAX);
+    if (Math.min(limitBytes - used, free) < reserve) await this.#hold(used);
+    else if (used <= limitBytes / 4 && free > 2 * reserve) await this.#letGo();
+    const { offset } = await spool.end();
+    const held = this.#paused || this.dropping;
+    // While nothing is written, what has been read can be released only if QEMU is elsewhere.
+    if (offset > this.#segmentBytes || (held && offset > 0)) await this.#rotate();
+  }
+
+  async #rotate(): Promise<void> {
+    const { spool, writer } = this.#options;
+    if (!spool.adoptNext()) {
+      await writer.logInto(spool.nextPath);
+      spool.advanceWriter();
+    }
+    this.#rotationProblem = undefined;
+  }
+
+  async #hold(usedBytes: number): Promise<void> {
+    const { vm, writer, overflow, pausedFlag, droppingFlag, journal, spool, onProblem } =
+      this.#options;
+    const mib = Math.round(usedBytes / 2 ** 20);
+    if (overflow === 'pause') {
+      // Also where it was paused before, and somebody has let it go.
+      if (!(await vm.isRunning())) return;
+      await writeFile(pausedFlag, '');
+      await vm.pause();
+      this.#paused = true;
+      onProblem(`the spool holds ${mib} MiB: the guest is paused until the outputs have caught up`);
+      return;
+    }
+    if (this.dropping) return;
+    // Noted before, and what ends it after: events go off and on one by one, and no access may be
+    // missing outside of the two marks.
+    const timeNs = this.#options.nowNs();
+    const reason = `the spool was full (${mib} MiB): trace events switched off`;
+    const at = await spool.end();
+    journal.add({ at, event: { kind: 'loss', timeNs, count: -1, durationNs: 0, reason } });
+    this.#droppingSinceNs = timeNs;
+    await writeFile(droppingFlag, '');
+    await writer.trace(false);
+    onProblem(`the spool holds ${mib} MiB: accesses are dropped until the outputs have caught up`);
+  }
+
+  async #letGo(): Promise<void> {
+    const { vm, writer, pausedFlag, droppingFlag, journal, spool, onProblem, nowNs } =
+      this.#options;
+    if (this.#paused) {
+      await vm.resume();
+      await rm(pausedFlag, { force: true });
+      this.#paused = false;
+      onProblem('the outputs have caught up: the guest goes on');
+      return;
+    }
+    if (!this.dropping) return;
+    await writer.trace(true);
+    const timeNs = nowNs();
+    const seconds = ((timeNs - (this.#droppingSinceNs ?? timeNs)) / 1e9).toFixed(6);
+    const text = `trace events on again after ${seconds} s`;
+    journal.add({ at: await spool.end(), event: { kind: 'mark', timeNs, text } });
+    await rm(droppingFlag, { force: true });
+    this.#droppingSinceNs = undefined;
+    onProblem('the outputs have caught up: accesses are recorded again');
+  }
+}

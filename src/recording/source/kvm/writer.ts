@@ -1,0 +1,119 @@
+/**
+ * `--source kvm`: takes KVM's records out of the kernel and writes them into the spool, as QEMU
+ * writes its log there. What the recorder makes of it then depends on the spool alone, and one that
+ * is killed can be gone on with.
+ */
+import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { messageOf } from '../../../base/errors.ts';
+import { FrameKind, frame, numberFrame } from '../../../sources/kvm-tracepoints/frames.ts';
+import type { KvmTrace } from './trace.ts';
+
+const DRAIN_MS = 10;
+
+export class KvmWriter {
+  readonly #trace: KvmTrace;
+  readonly #onProblem: (message: string) => void;
+  readonly #timer: NodeJS.Timeout;
+  #file: number;
+  /** A round that the spool had no room for. */
+  #unwritten: Buffer | undefined;
+  /** The last round had records, some of which may wait for the end of another. */
+  #hadPages = false;
+  #finished = false;
+  #problem: string | undefined;
+
+  /**
+   * @param path the segment that is written first
+   * @param takeOver a recorder before us was killed: `same` trace, or another
+   */
+  constructor(
+    trace: KvmTrace,
+    path: string,
+    options: {
+      readonly onProblem: (message: string) => void;
+      readonly takeOver?: 'same' | 'another' | undefined;
+    },
+  ) {
+    this.#trace = trace;
+    this.#onProblem = options.onProblem;
+    this.#file = openSync(path, 'a', 0o600);
+    if (options.takeOver !== undefined) {
+      const read = options.takeOver === 'same' ? trace.eventsRead : -1;
+      this.#unwritten = numberFrame(FrameKind.takenOver, read);
+    }
+    this.#timer = setInterval(() => this.drain(), DRAIN_MS);
+  }
+
+  /** Writes down what has happened until now. */
+  drain(): void {
+    if (this.#finished || (this.#unwritten !== undefined && !this.#write(this.#unwritten))) return;
+    this.#unwritten = undefined;
+    const frames: Buffer[] = [];
+    const beganNs = this.#trace.drain((cpu, page) => {
+      frames.push(frame(FrameKind.page, cpu, this.#trace.trimmed(page)));
+    });
+    const hasPages = frames.length > 0;
+    if (!hasPages && !this.#hadPages) return;
+    this.#hadPages = hasPages;
+    frames.push(numberFrame(FrameKind.roundEnd, beganNs));
+    const bytes = Buffer.concat(frames);
+    // What does not fit is kept, and nothing more is read: what overruns then, the kernel counts.
+    if (!this.#write(bytes)) this.#unwritten = bytes;
+  }
+
+  /** All or nothing. */
+  #write(bytes: Buffer): boolean {
+    const { size } = fstatSync(this.#file);
+    try {
+      for (let done = 0; done < bytes.length;) done += writeSync(this.#file, bytes, done);
+      this.#problem = undefined;
+      return true;
+    } catch (error) {
+      ftruncateSync(this.#file, size);
+      const message = `the spool cannot be written: ${messageOf(error)}`;
+      if (message !== this.#problem) this.#onProblem(message);
+      this.#problem = message;
+      return false;
+    }
+  }
+
+  /** As `Vm` does for QEMU's log. */
+  logInto(path: string): Promise<void> {
+    const file = openSync(path, 'a', 0o600);
+    this.drain();
+    closeSync(this.#file);
+    this.#file = file;
+    return Promise.resolve();
+  }
+
+  trace(on: boolean): Promise<void> {
+    this.drain();
+    this.#trace.trace(on);
+    return Promise.resolve();
+  }
+
+  /** Segments are left at once. */
+  holdsOpen(): boolean {
+    return false;
+  }
+
+  /** Ends the trace; all of it is then in the spool. */
+  finish(): void {
+    if (this.#finished) return;
+    this.#trace.trace(false);
+    this.drain();
+    // The end of another round, which lets go of what waits.
+    this.#hadPages = true;
+    this.drain();
+    this.stop();
+  }
+
+  /** Reads no more. */
+  stop(): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    clearInterval(this.#timer);
+    closeSync(this.#file);
+    this.#trace.close();
+  }
+}

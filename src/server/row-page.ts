@@ -1,0 +1,160 @@
+/** Pages of a selection: its accesses from one place to another, and what was there before. */
+import { AccessBatch } from '../model/access-batch.ts';
+import { ColumnEncoder } from '../wire/column-encoder.ts';
+import { bytesOf } from '../wire/columns.ts';
+import type { mmiobridge } from '../wire/generated/types.ts';
+import type { CaptureIndex } from './capture-index.ts';
+import { copyRow } from './copy-row.ts';
+import type { Selection } from './selection.ts';
+
+/** Accesses that were taken out of the file. */
+export interface RowPage {
+  readonly batch: AccessBatch;
+  /** Place of each in the recording. */
+  readonly numbers: Float64Array;
+}
+
+/** Accesses `first` to `first + count` of the selection, or as many as there are. */
+export async function readRowPage(
+  index: CaptureIndex,
+  selection: Selection,
+  first: number,
+  count: number,
+): Promise<RowPage> {
+  const batch = new AccessBatch(Math.max(1, count));
+  const numbers = new Float64Array(count);
+  let passed = 0;
+  for (let at = 0; at < index.blocks.length && batch.length < count; at++) {
+    const inBlock = selection.inBlock[at] ?? 0;
+    if (passed + inBlock <= first || inBlock === 0) {
+      passed += inBlock;
+      continue;
+    }
+    const block = index.blocks[at]!;
+    let number = block.firstRow;
+    for await (const from of index.batches(block)) {
+      for (let row = 0; row < from.length && batch.length < count; row++) {
+        if (!selection.has(from, row) || passed++ < first) continue;
+        numbers[batch.length] = number + row;
+        copyRow(from, row, batch);
+      }
+      number += from.length;
+    }
+  }
+  return { batch, numbers: numbers.subarray(0, batch.length) };
+}
+
+interface Before {
+  readonly known: Uint8Array;
+  readonly lo: Uint32Array;
+  readonly hi: Uint32Array;
+}
+
+/** For each access of a window: what its register held before, whatever the selection leaves out. */
+async function valuesBefore(index: CaptureIndex, { batch, numbers }: RowPage): Promise<Before> {
+  const before: Before = {
+    known: new Uint8Array(batch.length),
+    lo: new Uint32Array(batch.length),
+    hi: new Uint32Array(batch.length),
+  };
+  const registers = index.registers.column(batch).slice(0, batch.length);
+  // From each block the last value before a row is wanted: rows that are not settled, by block.
+  const wanted = new Map<number, number[]>();
+  const want = (block: number, row: number): void => {
+    if (block < 0) return;
+    const rows = wanted.get(block);
+    if (rows === undefined) wanted.set(block, [row]);
+    else rows.push(row);
+  };
+  for (let row = 0; row < batch.length; row++) want(blockOf(index, numbers[row]!), row);
+
+  while (wanted.size > 0) {
+    const number = Math.max(...wanted.keys());
+    const rows = wanted.get(number) ?? [];
+    wanted.delete(number);
+    await settle(index, number, rows, registers, numbers, before);
+    for (const row of rows) {
+      if (before.known[row] === 0) want(index.blockBefore(number, registers[row]!), row);
+    }
+  }
+  return before;
+}
+
+/** Takes what a block has for the given rows, which are in order of their place. */
+async function settle(
+  index: CaptureIndex,
+  block: number,
+  rows: readonly number[],
+  registers: Uint32Array,
+  numbers: Float64Array,
+  before: Before,
+): Promise<void> {
+  const wanted = new Set(rows.map((row) => registers[row]!));
+  const last = new Map<number, readonly [number, number]>();
+  const waiting = rows.toSorted((a, b) => numbers[a]! - numbers[b]!);
+  let next = 0;
+  const settleUpTo = (place: number): void => {
+    for (; next < waiting.length && numbers[waiting[next]!]! <= place; next++) {
+      const row = waiting[next]!;
+      const value = last.get(registers[row]!);
+      if (value === undefined) continue;
+      before.known[row] = 1;
+      [before.lo[row], before.hi[row]] = value;
+    }
+  };
+  const at = index.blocks[block]!;
+  let number = at.firstRow;
+  for await (const batch of index.batches(at)) {
+    const column = index.registers.column(batch);
+    for (let row = 0; row < batch.length && next < waiting.length; row++, number++) {
+      if (!wanted.has(column[row]!)) continue;
+      settleUpTo(number);
+      last.set(column[row]!, [batch.valueLo[row]!, batch.valueHi[row]!]);
+    }
+    if (next === waiting.length) return;
+  }
+  settleUpTo(Infinity);
+}
+
+function blockOf({ blocks }: CaptureIndex, place: number): number {
+  let low = 0;
+  let high = blocks.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (blocks[middle]!.firstRow <= place) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+/** A window as the page gets it. */
+export async function rowsMessage(
+  index: CaptureIndex,
+  selection: Selection,
+  first: number,
+  count: number,
+): Promise<mmiobridge.v1.Rows.$Properties> {
+  const window = await readRowPage(index, selection, first, count);
+  const before = await valuesBefore(index, window);
+  const { batch, numbers } = window;
+  return {
+    first,
+    frames: encode(batch),
+    number: new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength),
+    known: before.known,
+    beforeLow: bytesOf(before.lo, 0, batch.length),
+    beforeHigh: bytesOf(before.hi, 0, batch.length),
+  };
+}
+
+function encode(batch: AccessBatch): Uint8Array[] {
+  const encoder = new ColumnEncoder();
+  const frames: Uint8Array[] = [];
+  for (let row = 0; row < batch.length;) {
+    row = encoder.take(batch, row);
+    const frame = new Uint8Array(encoder.byteLength);
+    encoder.writeTo(frame, 0);
+    frames.push(frame);
+  }
+  return frames;
+}

@@ -1,0 +1,129 @@
+import { MmioError } from '../base/errors.ts';
+import type { RecordingHeader } from '../model/events.ts';
+import type { Sink, StreamItem } from '../model/stream.ts';
+import type { TablesSnapshot } from '../model/tables.ts';
+import { formatOfPath, openSink, type OutputFormat } from './index.ts';
+import type { SinkOptions } from './marked.ts';
+import { FileOutput, GzipOutput, StreamOutput, type ByteOutput } from './output.ts';
+
+export interface OutputOptions extends SinkOptions {
+  /** For standard output, and paths whose suffix names none. */
+  readonly format?: OutputFormat | undefined;
+  /** The disk is full, or (`undefined`) has room again. */
+  readonly onStall?: (reason: string | undefined) => void;
+  readonly signal?: AbortSignal;
+  /** Length to go on from, for each path. */
+  readonly resumeAt?: readonly number[];
+  /** Takes a capture, behind the paths' outputs. */
+  readonly remote?: ByteOutput | undefined;
+}
+
+/** All outputs of a recording, fed as one. */
+export class OutputSet {
+  readonly paths: readonly string[];
+  readonly #outputs: readonly ByteOutput[];
+  readonly #sinks: readonly Sink[];
+
+  private constructor(paths: readonly string[], outputs: ByteOutput[], sinks: Sink[]) {
+    this.paths = paths;
+    this.#outputs = outputs;
+    this.#sinks = sinks;
+  }
+
+  /**
+   * `-` is standard output; `.gz` compresses. Throws MmioError `usage` or `io`; then no file has
+   * been made or changed.
+   */
+  static async open(paths: readonly string[], options: OutputOptions = {}): Promise<OutputSet> {
+    const formats = paths.map((path) => formatOfPath(path, options.format));
+    const twice = paths.find((path, index) => paths.indexOf(path) !== index);
+    if (twice !== undefined) {
+      throw new MmioError('usage', 'two outputs cannot go to one file', {
+        evidence: twice,
+        hint: 'give each -o a name of its own',
+      });
+    }
+    const files = await claimFiles(paths, options);
+    for (const file of files) await file?.cut();
+    const outputs = paths.map((path, index): ByteOutput => {
+      const file = files[index];
+      if (file === undefined) return new StreamOutput(process.stdout);
+      return path.endsWith('.gz') ? new GzipOutput(file) : file;
+    });
+    if (options.remote !== undefined) {
+      outputs.push(options.remote);
+      formats.push('capture');
+    }
+    const sinks = await Promise.all(
+      outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output, options)),
+    );
+    return new OutputSet(paths, outputs, sinks);
+  }
+
+  async begin(header: RecordingHeader): Promise<void> {
+    for (const sink of this.#sinks) await sink.begin(header);
+  }
+
+  resume(header: RecordingHeader, tables: TablesSnapshot): void {
+    for (const sink of this.#sinks) sink.resume(header, tables);
+  }
+
+  /** A promise where an output has fallen behind: the item is free again when it settles. */
+  write(item: StreamItem): void | Promise<void> {
+    let waits: Promise<void>[] | undefined;
+    for (const sink of this.#sinks) {
+      const written = sink.write(item);
+      if (written !== undefined) (waits ??= []).push(written);
+    }
+    return waits === undefined ? undefined : Promise.all(waits).then(() => undefined);
+  }
+
+  /** Hands all to the system; the length of each output. */
+  flush(): Promise<number[]> {
+    return Promise.all(this.#sinks.map((sink) => sink.flush()));
+  }
+
+  async sync(): Promise<void> {
+    await Promise.all(this.#outputs.map((output) => output.sync()));
+  }
+
+  async end(): Promise<void> {
+    for (const sink of this.#sinks) await sink.end();
+  }
+
+  /** Lets go of the outputs as they are, without an end: they can be gone on with. */
+  async abandon(): Promise<void> {
+    await Promise.allSettled(this.#sinks.map((sink) => sink.flush()));
+    await Promise.allSettled(this.#outputs.map((output) => output.close()));
+  }
+}
+
+/** One for each path, or `undefined` for standard output; all, or none. */
+async function claimFiles(
+  paths: readonly string[],
+  options: OutputOptions,
+): Promise<(FileOutput | undefined)[]> {
+  const files: (FileOutput | undefined)[] = [];
+  const stalled = new Map<string, string>();
+  try {
+    for (const [index, path] of paths.entries()) {
+      const resumeAt = options.resumeAt?.[index];
+      const onStall = (reason: string | undefined) => {
+        if (reason === undefined) stalled.delete(path);
+        else stalled.set(path, reason);
+        // Another one may still be stuck.
+        options.onStall?.(reason ?? [...stalled.values()][0]);
+      };
+      const claim = {
+        ...(options.onStall && { onStall }),
+        ...(options.signal && { signal: options.signal }),
+        ...(resumeAt !== undefined && { resumeAt }),
+      };
+      files.push(path === '-' ? undefined : await FileOutput.claim(path, claim));
+    }
+    return files;
+  } catch (error) {
+    for (const file of files) await file?.giveBack();
+    throw error;
+  }
+}
