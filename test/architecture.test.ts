@@ -37,7 +37,7 @@ const RULES: ImportRules = {
     attribution: [...BASE, 'machine', 'sources'],
     analysis: BASE,
     reading: [...BASE, ...RECORDED],
-    'recording/session': [...BASE, 'machine', 'sources', 'attribution', 'sinks'],
+    'recording/session': [...BASE, 'machine', 'sources', 'attribution', 'analysis', 'sinks'],
     'recording/spool': BASE,
     'recording/source': [
       ...MACHINE,
@@ -55,7 +55,7 @@ const RULES: ImportRules = {
     ],
     'recording/begin': [...MACHINE, ...RECORDED, 'recording'],
     doctor: MACHINE,
-    bridge: [...BASE, 'wire', 'machine', 'sinks', 'recording/session'],
+    bridge: [...BASE, 'wire', 'machine', 'analysis', 'sinks', 'recording/session'],
     server: [...BASE, 'wire', 'sources', 'analysis', 'sinks'],
     web: [...BASE, 'wire', 'analysis'],
     cli: [...MACHINE, ...RECORDED, 'wire', 'reading', 'recording', 'doctor', 'bridge', 'server'],

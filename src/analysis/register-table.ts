@@ -1,9 +1,15 @@
 import type { AccessBatch } from '../model/access-batch.ts';
 
+/** More distinct registers than devices have; what comes after them is one row, "others". */
+export const MAX_REGISTERS = 65_536;
+/** The number of all registers that have none of their own. */
+export const OTHERS = MAX_REGISTERS;
+
 const OFFSET_RANGE = 2 ** 36;
 
 /** Numbers the registers (region and offset) of a recording in order of their first access. */
 export class RegisterTable {
+  /** By number. */
   readonly region: number[] = [];
   readonly offset: number[] = [];
   readonly #numbers = new Map<number, number>();
@@ -11,13 +17,23 @@ export class RegisterTable {
   #lastKey = -1;
   #lastNumber = 0;
 
+  /** @param from registers that have their numbers already */
+  constructor(from?: { readonly region: readonly number[]; readonly offset: readonly number[] }) {
+    for (const [number, region] of (from?.region ?? []).entries()) {
+      const offset = from?.offset[number] ?? 0;
+      this.#numberOf(keyOf(region, offset), region, offset);
+    }
+  }
+
+  /** How many have a number of their own. */
   get length(): number {
     return this.region.length;
   }
 
-  /** The register's number, or -1 where it was never accessed. */
+  /** The register's number; `OTHERS` if the table was full when it came; -1 if it never came. */
   find(region: number, offset: number): number {
-    return this.#numbers.get(keyOf(region, offset)) ?? -1;
+    const full = this.length === MAX_REGISTERS ? OTHERS : -1;
+    return this.#numbers.get(keyOf(region, offset)) ?? full;
   }
 
   /** The register of each row, numbering new ones; overwritten by the next call. */
@@ -38,13 +54,13 @@ export class RegisterTable {
   }
 
   #numberOf(key: number, region: number, offset: number): number {
-    let number = this.#numbers.get(key);
-    if (number === undefined) {
-      number = this.region.length;
-      this.#numbers.set(key, number);
-      this.region.push(region);
-      this.offset.push(offset);
-    }
+    const known = this.#numbers.get(key);
+    if (known !== undefined) return known;
+    const number = this.length;
+    if (number === MAX_REGISTERS) return OTHERS;
+    this.#numbers.set(key, number);
+    this.region.push(region);
+    this.offset.push(offset);
     return number;
   }
 }

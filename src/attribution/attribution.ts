@@ -1,6 +1,6 @@
 /**
  * One recording's rules: what QEMU's log says comes in, what the guest did to its devices goes out,
- * in the same order. Attribution, mapping, vCPU, time and counters are decided here.
+ * in the same order. Attribution, mapping, vCPU and time are decided here.
  *
  * Pulled like the decoder: `take` a batch or an event, then call `next` until it has no more.
  * Everything that it knows is in `snapshot`, so that a recording can go on in another process.
@@ -10,7 +10,8 @@ import { isMsixTable } from '../machine/coverage.ts';
 import type { Counters, RecordingEvent } from '../model/events.ts';
 import type { Device, Region } from '../model/device.ts';
 import type { StreamItem } from '../model/stream.ts';
-import { RawBatch, type TraceEvent, type RawTarget } from '../sources/raw-batch.ts';
+import { RawBatch } from '../sources/raw-batch.ts';
+import type { RawEvent, RawTarget } from '../sources/raw-events.ts';
 import { Devices, type DevicesSnapshot, type DeviceState, type BarMapping } from './devices.ts';
 
 /** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
@@ -26,12 +27,8 @@ export interface AttributionSnapshot {
   readonly describedRegions: readonly number[];
   readonly warnedRegions: readonly number[];
   readonly lastTimeNs: number;
-  readonly reads: number;
-  readonly writes: number;
   readonly deviceAccesses: number;
   readonly elsewhere?: number;
-  readonly lost: number;
-  readonly lossEvents: number;
 }
 
 /** What the targets of the log's lines have turned out to be; by target index. */
@@ -53,12 +50,8 @@ export class Attribution {
   /** Time of lines that have no stamp; the last known time where it is not set. */
   pollTimeNs = NaN;
 
-  #reads: number;
-  #writes: number;
   #deviceAccesses: number;
   #elsewhere: number;
-  #lost: number;
-  #lossEvents: number;
   #lastTimeNs: number;
   #nextMapId: number;
   /** Devices told of, regions described, regions whose address is not known and said to be. */
@@ -86,12 +79,8 @@ export class Attribution {
     this.#described = new Set(from?.describedRegions);
     this.#warned = new Set(from?.warnedRegions);
     this.#lastTimeNs = from?.lastTimeNs ?? 0;
-    this.#reads = from?.reads ?? 0;
-    this.#writes = from?.writes ?? 0;
     this.#deviceAccesses = from?.deviceAccesses ?? 0;
     this.#elsewhere = from?.elsewhere ?? 0;
-    this.#lost = from?.lost ?? 0;
-    this.#lossEvents = from?.lossEvents ?? 0;
   }
 
   snapshot(): AttributionSnapshot {
@@ -102,12 +91,8 @@ export class Attribution {
       describedRegions: [...this.#described],
       warnedRegions: [...this.#warned],
       lastTimeNs: this.#lastTimeNs,
-      reads: this.#reads,
-      writes: this.#writes,
       deviceAccesses: this.#deviceAccesses,
       elsewhere: this.#elsewhere,
-      lost: this.#lost,
-      lossEvents: this.#lossEvents,
     };
   }
 
@@ -116,25 +101,17 @@ export class Attribution {
     return this.#lastTimeNs;
   }
 
-  counters(decoder: {
-    readonly damagedLines: number;
-    readonly otherLines: ReadonlyMap<string, number>;
-  }): Counters {
-    const otherLines = Object.fromEntries(decoder.otherLines);
-    if (this.#deviceAccesses > 0) otherLines[DEVICE_ACCESS] = this.#deviceAccesses;
-    if (this.#elsewhere > 0) otherLines[ELSEWHERE] = this.#elsewhere;
+  /** What was read and is no access to a recorded BAR, by name; lines of the decoder's among it. */
+  otherLines(ofDecoder: ReadonlyMap<string, number>): Counters['otherLines'] {
     return {
-      reads: this.#reads,
-      writes: this.#writes,
-      lost: this.#lost,
-      lossEvents: this.#lossEvents,
-      damagedLines: decoder.damagedLines,
-      otherLines,
+      ...Object.fromEntries(ofDecoder),
+      ...(this.#deviceAccesses > 0 && { [DEVICE_ACCESS]: this.#deviceAccesses }),
+      ...(this.#elsewhere > 0 && { [ELSEWHERE]: this.#elsewhere }),
     };
   }
 
   /** Hands over what the decoder gave. All that came before must have been taken by `next`. */
-  take(item: RawBatch | TraceEvent): void {
+  take(item: RawBatch | RawEvent): void {
     if (item instanceof RawBatch) {
       this.#batch = item;
       this.#row = 0;
@@ -146,10 +123,6 @@ export class Attribution {
 
   /** Something that did not come from the log; it stands at this place in the stream. */
   note(event: RecordingEvent): void {
-    if (event.kind === 'loss') {
-      this.#lossEvents++;
-      if (event.count > 0) this.#lost += event.count;
-    }
     this.#lastTimeNs = Math.max(this.#lastTimeNs, event.timeNs);
     this.#queue.push(event);
   }
@@ -174,7 +147,6 @@ export class Attribution {
     const { target, thread, cpu, op, width, space, timeNs, offset, valueLo, valueHi } = batch;
     const { pcLo, pcHi } = batch;
     let out = 0;
-    let writes = 0;
     // PERF: most rows go where the one before went, by the same thread. Nothing that is decided
     // here for a vfio region can change before the next event, so it is kept from row to row.
     let keptTarget = -1;
@@ -267,11 +239,8 @@ export class Attribution {
       thread[out] = thread[row]!;
       pcLo[out] = pcLo[row]!;
       pcHi[out] = pcHi[row]!;
-      writes += op[row]!;
       out++;
     }
-    this.#writes += writes;
-    this.#reads += out - writes;
     if (this.#row === rows) this.#batch = undefined;
     return out;
   }
@@ -324,15 +293,15 @@ export class Attribution {
       state.usedMappings[region.bar] = barMapping;
       this.#queue.push({ kind: 'map', timeNs, mapping: this.devices.mapping(barMapping) });
       if (this.devices.isSizeGuessed(region)) {
-        const text = `mmiobridge: ${state.device.name} ${region.name}: size not known, taken as the most that its address allows`;
-        this.#queue.push({ kind: 'mark', timeNs, text });
+        const text = `${state.device.name} ${region.name}: size not known, taken as the most that its address allows`;
+        this.#queue.push({ kind: 'notice', timeNs, text });
       }
     } else {
       if (!this.#announced.has(state.device.id)) this.#announce(state, timeNs);
       this.#describe(region, timeNs);
       if (barMapping === undefined && space !== Space.config && !this.#warned.has(region.id)) {
-        const text = `mmiobridge: ${state.device.name} ${region.name}: no mapping known, addresses are offsets within the BAR`;
-        this.#queue.push({ kind: 'mark', timeNs, text });
+        const text = `${state.device.name} ${region.name}: no mapping known, addresses are offsets within the BAR`;
+        this.#queue.push({ kind: 'notice', timeNs, text });
       }
       if (barMapping === undefined) this.#warned.add(region.id);
     }
@@ -352,7 +321,7 @@ export class Attribution {
     this.#queue.push({ kind: 'region', timeNs, region });
   }
 
-  #takeEvent(event: TraceEvent): void {
+  #takeEvent(event: RawEvent): void {
     const timeNs = Number.isNaN(event.timeNs) ? this.#unstampedTimeNs() : event.timeNs;
     this.#lastTimeNs = timeNs;
     switch (event.kind) {

@@ -17,7 +17,7 @@ import {
 import { NO_MAPPING } from '../model/access-batch.ts';
 import type { AliasRegion } from '../machine/alias.ts';
 import type { PciFunction } from '../machine/inventory.ts';
-import type { TraceEvent } from '../sources/raw-batch.ts';
+import type { RawEvent } from '../sources/raw-events.ts';
 
 const IO_BAR = 1;
 /** Where the log alone tells of a BAR, its space shows by its address: I/O ports end here. */
@@ -55,7 +55,7 @@ export interface DeviceState {
   qomPath: string;
 }
 
-type MappingLine = Extract<TraceEvent, { kind: 'mapping' }>;
+type MappingLine = Extract<RawEvent, { kind: 'mapping' }>;
 
 export interface DevicesSnapshot {
   readonly states: readonly DeviceState[];

@@ -84,6 +84,7 @@ export class Collecting {
     const intake = await Intake.open(hello, this.#options.intake, {
       send: (message) => connection.send(message),
       onStall: (reason) => this.#stall(connection, reason),
+      onNotice: (text) => this.#say(text),
       onBegin: (outputs) => {
         this.#say(`recording begins: ${outputs.join(', ')}`);
         this.#tell('recording', outputs);

@@ -7,6 +7,7 @@ import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promis
 import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { RecordingHeader } from '../model/events.ts';
+import type { Totals } from '../analysis/totals.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import { lockState } from './state-lock.ts';
 
@@ -17,7 +18,7 @@ export interface Point {
   readonly place: number;
   readonly outputBytes: readonly number[];
   readonly tables: TablesSnapshot;
-  readonly accesses: number;
+  readonly totals: Totals;
 }
 
 export interface CollectedState {

@@ -4,14 +4,17 @@
  * the state, behind a sync of the outputs, and acknowledged then.
  */
 import { MmioError } from '../base/errors.ts';
-import { isBatch, type StreamItem } from '../model/stream.ts';
+import { AnalysisPass } from '../analysis/analysis.ts';
+import { accessesOf, TotalsAnalysis } from '../analysis/totals.ts';
+import { AccessBatch } from '../model/access-batch.ts';
+import type { StreamItem } from '../model/stream.ts';
 import { Tables } from '../model/tables.ts';
 import { OutputSet } from '../sinks/output-set.ts';
 import type { OutputFormat } from '../sinks/index.ts';
 import type { Marked } from '../sinks/marked.ts';
 import type { BridgeMessage, Hello } from '../wire/bridge-messages.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES } from '../wire/frame.ts';
-import { PayloadDecoder } from '../wire/payload.ts';
+import { PayloadDecoder, unknownFrameText, type UnknownItem } from '../wire/payload.ts';
 import type { CollectedState, Point, StateFolder } from './collected-state.ts';
 import { claimNames } from './output-names.ts';
 
@@ -19,8 +22,6 @@ import { claimNames } from './output-names.ts';
 export const WINDOW_BYTES = 8 << 20;
 /** More than a sender needs. */
 const MAX_KEPT = 8;
-/** More than any VM has; the memory of a peer ends there. */
-const MAX_TABLE_ROWS = 65_536;
 
 export interface IntakeOptions {
   readonly patterns: readonly string[];
@@ -32,6 +33,8 @@ export interface IntakeOptions {
 export interface IntakeEvents {
   readonly send: (message: BridgeMessage) => void;
   readonly onStall: (reason: string | undefined) => void;
+  /** What a person should know. */
+  readonly onNotice: (text: string) => void;
   /** It begins, with these outputs. */
   readonly onBegin: (outputs: readonly string[]) => void;
   readonly onFinished: (accesses: number) => void;
@@ -50,12 +53,13 @@ export class Intake {
   readonly #abort = new AbortController();
   #state: CollectedState | undefined;
   #outputs: OutputSet | undefined;
-  #tables = new Tables();
   /** All before is in the outputs, is received, is acknowledged. */
   #place: number;
   #received: number;
   #acknowledged: number;
-  #accesses = 0;
+  #totals = new TotalsAnalysis();
+  #pass = new AnalysisPass([this.#totals]);
+  readonly #unknownFrames = new Set<number>();
   #queue: (Uint8Array | Sync | Finish)[] = [];
   #working: Promise<void> | undefined;
   #saving: Promise<void> | undefined;
@@ -102,7 +106,7 @@ export class Intake {
   }
 
   get accesses(): number {
-    return this.#accesses;
+    return accessesOf(this.#totals.result());
   }
 
   get outputs(): readonly string[] {
@@ -171,10 +175,12 @@ export class Intake {
 
   async #write(payload: Uint8Array): Promise<void> {
     const item = this.#decoder.decode(payload);
-    if (!('kind' in item) || item.kind !== 'header') {
+    if (item instanceof AccessBatch) {
       const written = this.#writeItem(item);
       if (written !== undefined) await written;
-    } else await this.#begin(item.header);
+    } else if (item.kind === 'header') await this.#begin(item.header);
+    else if (item.kind === 'unknown') await this.#passOver(item);
+    else await this.#writeItem(item);
     this.#place += FRAME_HEADER_BYTES + payload.length;
   }
 
@@ -182,13 +188,18 @@ export class Intake {
     if (this.#outputs === undefined || this.#place === FILE_HEADER_BYTES) {
       throw new MmioError('protocol', 'the recording does not begin with its header');
     }
-    if (isBatch(item)) this.#accesses += item.length;
-    else {
-      checkRow(item);
-      this.#tables.apply(item);
-      if (this.#tables.mappings.size > MAX_TABLE_ROWS) throw tooMany('mappings');
-    }
+    this.#pass.write(item);
     return this.#outputs.write(item);
+  }
+
+  /** A newer sender tells of more than we can write down: the outputs say so. */
+  async #passOver(item: UnknownItem): Promise<void> {
+    if (this.#unknownFrames.has(item.field)) return;
+    this.#unknownFrames.add(item.field);
+    const text = unknownFrameText(item);
+    const timeNs = this.#totals.result().lastTimeNs;
+    await this.#writeItem({ kind: 'notice', timeNs, text });
+    this.#events.onNotice(text);
   }
 
   async #begin(header: CollectedState['header']): Promise<void> {
@@ -204,8 +215,8 @@ export class Intake {
       const point: Point = {
         place: FILE_HEADER_BYTES,
         outputBytes: outputs.map(() => 0),
-        tables: this.#tables.snapshot(),
-        accesses: 0,
+        tables: this.#pass.tables.snapshot(),
+        totals: this.#totals.result(),
       };
       const points = [point];
       this.#state = {
@@ -236,8 +247,8 @@ export class Intake {
       onStall: this.#events.onStall,
       resumeAt: point.outputBytes,
     });
-    this.#accesses = point.accesses;
-    this.#tables = new Tables(point.tables);
+    this.#totals = new TotalsAnalysis(point.totals);
+    this.#pass = new AnalysisPass([this.#totals], { tables: new Tables(point.tables) });
     if (point.place === FILE_HEADER_BYTES) return;
     this.#outputs.resume(state.header, point.tables);
   }
@@ -245,8 +256,8 @@ export class Intake {
   async #sync({ place, kept }: Sync): Promise<void> {
     const [outputs, state] = this.#begun();
     const outputBytes = await outputs.flush();
-    const tables = this.#tables.snapshot();
-    const point = { place, outputBytes, tables, accesses: this.#accesses };
+    const tables = this.#pass.tables.snapshot();
+    const point = { place, outputBytes, tables, totals: this.#totals.result() };
     if (kept.length > MAX_KEPT) {
       throw new MmioError('protocol', `${kept.length} places are to be kept`);
     }
@@ -281,7 +292,7 @@ export class Intake {
     this.#state = { ...state, finished: true };
     await this.#options.states.write(this.#state);
     this.#events.send({ kind: 'finished' });
-    this.#events.onFinished(this.#accesses);
+    this.#events.onFinished(this.accesses);
   }
 
   #begun(): [OutputSet, CollectedState] {
@@ -315,16 +326,6 @@ function lastOf(points: readonly Point[]): Point {
   const last = points.at(-1);
   if (last === undefined) throw new MmioError('damaged', "the collector's state has no point");
   return last;
-}
-
-/** Ids are indices: a large one would cost as much as all before it. */
-function checkRow(item: Exclude<StreamItem, { readonly length: number }>): void {
-  if (item.kind === 'device' && item.device.id >= MAX_TABLE_ROWS) throw tooMany('devices');
-  if (item.kind === 'region' && item.region.id >= MAX_TABLE_ROWS) throw tooMany('regions');
-}
-
-function tooMany(what: string): MmioError {
-  return new MmioError('protocol', `more ${what} than any VM has`);
 }
 
 /** `20261123T101500`, UTC */

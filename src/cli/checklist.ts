@@ -1,4 +1,5 @@
 /** Checks with what they came to, readable at a glance. */
+import { counted } from '../base/format.ts';
 import type { CheckGroup, CheckResult, Status } from '../doctor/check.ts';
 
 const WORDS: Readonly<Record<Status, string>> = {
@@ -43,13 +44,12 @@ function formatEnd(
 ): string {
   const failures = results.filter(({ status }) => status === 'failure').length;
   const warnings = results.filter(({ status }) => status === 'warning').length;
-  const many = (n: number, word: string) => `${n} ${word}${n === 1 ? '' : 's'}`;
-  const and = warnings === 0 ? '' : `, ${many(warnings, 'warning')}`;
+  const and = warnings === 0 ? '' : `, ${counted(warnings, 'warning')}`;
   if (failures > 0) {
-    return `${paint('failure', many(failures, 'failure'))}${and}: a recording would not begin, or not be complete`;
+    return `${paint('failure', counted(failures, 'failure'))}${and}: a recording would not begin, or not be complete`;
   }
   if (warnings > 0) {
-    return `${paint('warning', many(warnings, 'warning'))}: a recording is possible; what it would lack is said above`;
+    return `${paint('warning', counted(warnings, 'warning'))}: a recording is possible; what it would lack is said above`;
   }
   return `${paint('ok', 'all OK')}: a recording can be complete`;
 }

@@ -47,30 +47,6 @@ export function sayError(error: unknown, debug: boolean): number {
   return EXIT.failure;
 }
 
-/** `1,234,567` */
-export function count(value: number): string {
-  // Intl.NumberFormat would do it, and cost a tenth of the time that the program takes to start.
-  return String(Math.round(value)).replace(/\B(?=(?:\d{3})+$)/g, ',');
-}
-
-/** `12.3 MiB` */
-export function bytes(value: number): string {
-  if (value < 1024) return `${value} B`;
-  const units = ['KiB', 'MiB', 'GiB', 'TiB'];
-  let scaled = value / 1024;
-  let unit = 0;
-  while (scaled >= 1024 && unit < units.length - 1) {
-    scaled /= 1024;
-    unit++;
-  }
-  return `${scaled.toFixed(1)} ${units[unit] ?? ''}`;
-}
-
-/** `0x1f0` */
-export function hex(value: number): string {
-  return `0x${value.toString(16)}`;
-}
-
 /** `1:02:03.4`, or `3.4 s` below a minute. */
 export function duration(seconds: number): string {
   if (seconds < 60) return `${seconds.toFixed(1)} s`;

@@ -2,11 +2,17 @@
 import type { CoverageState, CoverageStatement } from '../model/coverage.ts';
 import { ROM_SLOT, guestAddress, type Device } from '../model/device.ts';
 import type { Counters } from '../model/events.ts';
-import type { Statistics } from '../analysis/statistics.ts';
-import { bytes, count, duration, hex } from './print.ts';
+import type { RecordingCountsResult } from '../analysis/recording-counts.ts';
+import { busiest as busiestOf } from '../analysis/register-counts.ts';
+import { MAX_REGISTERS } from '../analysis/register-table.ts';
+import { accessesOf } from '../analysis/totals.ts';
+import type { Tables } from '../model/tables.ts';
+import { bytes, count, counted, hex, vendorDevice } from '../base/format.ts';
+import { duration } from './print.ts';
 
 export interface SummaryFacts {
-  readonly statistics: Statistics;
+  readonly tables: Tables;
+  readonly counts: RecordingCountsResult;
   readonly counters: Counters;
   readonly coverage: CoverageStatement;
   readonly seconds: number;
@@ -14,23 +20,22 @@ export interface SummaryFacts {
 }
 
 export function formatSummary(facts: SummaryFacts): string[] {
-  const { statistics, counters } = facts;
-  const total = counters.reads + counters.writes;
+  const { tables, counts, counters } = facts;
+  const { totals } = counts;
+  const total = accessesOf(totals);
   const lines: string[] = [];
-  const devices = statistics.tables.devices.filter(Boolean);
+  const devices = tables.devices.filter(Boolean);
   for (const device of devices) lines.push(...describe(device, facts));
   const rate = facts.seconds > 0 ? `, ${count(total / facts.seconds)} a second` : '';
   lines.push(
-    `accesses  ${count(total)} (${count(counters.reads)} reads, ${count(counters.writes)} writes) in ${duration(facts.seconds)}${rate}`,
+    `accesses  ${count(total)} (${count(totals.reads)} reads, ${count(totals.writes)} writes) in ${duration(facts.seconds)}${rate}`,
   );
   const extra = [
-    [statistics.interrupts, 'interrupt'],
-    [statistics.resets, 'reset'],
-    [statistics.marks, 'mark'],
+    [totals.interrupts, 'interrupt'],
+    [totals.resets, 'reset'],
+    [totals.marks, 'mark'],
   ] as const;
-  const also = extra
-    .filter(([n]) => n > 0)
-    .map(([n, what]) => `${count(n)} ${what}${n === 1 ? '' : 's'}`);
+  const also = extra.filter(([n]) => n > 0).map(([n, what]) => counted(n, what));
   if (also.length > 0) lines.push(`events    ${also.join(', ')}`);
   lines.push(...formatBusiest(facts), ...formatLoss(counters), ...formatCoverage(facts.coverage));
   return lines;
@@ -55,18 +60,17 @@ export function formatMissing({
   ].join('; ');
 }
 
-function describe(device: Device, { statistics, coverage }: SummaryFacts): string[] {
-  const { tables, regionReads, regionWrites } = statistics;
-  const ids = [device.vendorId, device.deviceId].map((id) => id.toString(16).padStart(4, '0'));
+function describe(device: Device, { tables, counts, coverage }: SummaryFacts): string[] {
+  const ids = vendorDevice(device.vendorId, device.deviceId);
   const host = ['', device.name].includes(device.hostAddress)
     ? ''
     : `, on the host ${device.hostAddress}`;
   const type = device.type === '' ? '' : `${device.type}, `;
-  const trafficOf = (region: number) =>
-    `${count(regionReads[region] ?? 0)} reads, ${count(regionWrites[region] ?? 0)} writes`;
-  const lines = [
-    `device    ${device.name}: ${type}${ids.join(':')} at ${guestAddress(device)}${host}`,
-  ];
+  const trafficOf = (region: number) => {
+    const { reads, writes } = counts.regions[region] ?? { reads: 0, writes: 0 };
+    return `${count(reads)} reads, ${count(writes)} writes`;
+  };
+  const lines = [`device    ${device.name}: ${type}${ids} at ${guestAddress(device)}${host}`];
   for (const [slot, bar] of device.bars.entries()) {
     const region = tables.regions.find((it) => it?.device === device.id && it.bar === slot);
     if (region === undefined && (bar.sizeBytes === 0 || slot === ROM_SLOT)) continue;
@@ -86,17 +90,20 @@ function describe(device: Device, { statistics, coverage }: SummaryFacts): strin
   return lines;
 }
 
-function formatBusiest({ statistics, busiest }: SummaryFacts): string[] {
-  if (busiest === 0 || statistics.registerCount === 0) return [];
-  const { tables } = statistics;
-  const rows = statistics.busiest(busiest).map(({ region, offset, reads, writes }) => {
+function formatBusiest({ tables, counts, busiest }: SummaryFacts): string[] {
+  const { registers, others } = counts.registers;
+  if (busiest === 0 || registers.length === 0) return [];
+  const rows = busiestOf(registers, busiest).map(({ region, offset, reads, writes }) => {
     const found = tables.regions[region];
     const name = found === undefined ? '?' : `${tables.deviceName(found.device)} ${found.name}`;
     return { register: `${name}+${hex(offset)}`, reads, writes };
   });
+  if (others !== undefined) rows.push({ register: 'all others', ...others });
+  const more =
+    others === undefined ? '' : `, and others that came after these ${count(MAX_REGISTERS)}`;
   const width = Math.max(22, ...rows.map(({ register }) => register.length));
   return [
-    `busiest   of ${count(statistics.registerCount)} registers`,
+    `busiest   of ${count(registers.length)} registers${more}`,
     ...rows.map(
       ({ register, reads, writes }) =>
         `  ${register.padEnd(width)} ${count(reads).padStart(12)} reads ${count(writes).padStart(12)} writes`,

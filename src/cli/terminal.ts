@@ -1,5 +1,6 @@
 /** The terminal while a recording runs: a status line, and the keys `m` and `q`. */
-import { count, bytes, duration, say, showStatus, clearStatus } from './print.ts';
+import { count, bytes } from '../base/format.ts';
+import { duration, say, showStatus, clearStatus } from './print.ts';
 import type { RecordingStatus } from '../recording/session/status.ts';
 
 const REDRAW_MS = 250;

@@ -1,6 +1,7 @@
 /** Names of vendors and devices from the system's pci.ids (hwdata); see pci.ids(5). */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { hex4 } from '../base/format.ts';
 
 const PLACES = ['usr/share/hwdata/pci.ids', 'usr/share/misc/pci.ids'];
 
@@ -21,13 +22,13 @@ export class PciIds {
   device(vendorId: number, deviceId: number): string | undefined {
     const vendorAt = this.#vendorAt(vendorId);
     if (vendorAt < 0) return undefined;
-    const at = this.#text.indexOf(`\n\t${id(deviceId)}  `, vendorAt);
+    const at = this.#text.indexOf(`\n\t${hex4(deviceId)}  `, vendorAt);
     // Vendors' lines begin at the margin, and the next one ends this one's devices.
     return at < 0 || at > this.#nextVendor(vendorAt) ? undefined : this.#nameAt(at);
   }
 
   #vendorAt(vendorId: number): number {
-    return this.#text.indexOf(`\n${id(vendorId)}  `);
+    return this.#text.indexOf(`\n${hex4(vendorId)}  `);
   }
 
   /** Where a line begins, behind the one at `at`, that is neither indented, nor a comment. */
@@ -49,10 +50,6 @@ export class PciIds {
 
 /** A tab, `#`, and the end of an empty line. */
 const INSIDE: ReadonlySet<number> = new Set([0x09, 0x23, 0x0a]);
-
-function id(value: number): string {
-  return value.toString(16).padStart(4, '0');
-}
 
 function readFirst(root: string): Buffer {
   for (const place of PLACES) {

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { vendorDevice } from '../base/format.ts';
 import { MmioError } from '../base/errors.ts';
 import { escapeBytes } from '../base/escape.ts';
 import { PciIds } from './pci-ids.ts';
@@ -80,7 +81,7 @@ export function fullPciAddress(text: string): string | undefined {
 
 /** `10de:1b80` */
 export function idsOf({ vendorId, deviceId }: HostPciDevice): string {
-  return [vendorId, deviceId].map((id) => id.toString(16).padStart(4, '0')).join(':');
+  return vendorDevice(vendorId, deviceId);
 }
 
 function readDevice(root: string, address: string, ids: PciIds): HostPciDevice | undefined {

@@ -1,4 +1,4 @@
-import type { SourcePosition } from './access-batch.ts';
+import type { SourcePosition } from './position.ts';
 import type { CoverageStatement } from './coverage.ts';
 import type { Device, Mapping, Region } from './device.ts';
 
@@ -44,8 +44,15 @@ export interface UnmapEvent {
   readonly timeNs: number;
   readonly mapId: number;
 }
+/** A user's words. */
 export interface MarkEvent {
   readonly kind: 'mark';
+  readonly timeNs: number;
+  readonly text: string;
+}
+/** The tool's own words: what a reader should know at this place. */
+export interface NoticeEvent {
+  readonly kind: 'notice';
   readonly timeNs: number;
   readonly text: string;
 }
@@ -124,6 +131,7 @@ export type RecordingEvent =
   | MapEvent
   | UnmapEvent
   | MarkEvent
+  | NoticeEvent
   | LossEvent
   | InterruptEvent
   | ResetEvent

@@ -16,6 +16,8 @@ export function isBatch(item: StreamItem): item is AccessBatch {
  */
 export interface Recording {
   readonly header: RecordingHeader;
+  /** Of a capture: frames of kinds that are not known, by kind, as far as it was read. */
+  readonly unknownFrames?: ReadonlyMap<number, number>;
   items(): AsyncIterable<StreamItem>;
 }
 

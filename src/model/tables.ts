@@ -1,6 +1,11 @@
 import type { Device, Mapping, Region } from './device.ts';
 import type { RecordingEvent } from './events.ts';
 
+/** More than any VM has: whoever reads a recording of somebody else's has memory to lose. */
+export const MAX_DEVICES = 65_536;
+export const MAX_REGIONS = 65_536;
+export const MAX_MAPPINGS = 2 ** 20;
+
 /** A `Tables` as plain JSON. */
 export interface TablesSnapshot {
   readonly devices: readonly Device[];

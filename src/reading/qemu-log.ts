@@ -2,10 +2,13 @@
 import { MmioError } from '../base/errors.ts';
 import { TOOL } from '../base/version.ts';
 import { guestAddress } from '../model/device.ts';
-import type { RecordingHeader } from '../model/events.ts';
+import { AnalysisPass } from '../analysis/analysis.ts';
+import { countersOf, TotalsAnalysis } from '../analysis/totals.ts';
+import type { Counters, RecordingHeader } from '../model/events.ts';
 import type { Recording, StreamItem } from '../model/stream.ts';
 import type { DecodedSoFar } from '../sources/qemu-log/decoder.ts';
-import type { RawBatch, TraceEvent } from '../sources/raw-batch.ts';
+import type { RawBatch } from '../sources/raw-batch.ts';
+import type { RawEvent } from '../sources/raw-events.ts';
 import type { BarBase } from '../attribution/devices.ts';
 import { Attribution } from '../attribution/attribution.ts';
 
@@ -22,7 +25,7 @@ export interface LogOptions {
  */
 export async function openQemuLog(
   decoder: DecodedSoFar,
-  items: AsyncGenerator<RawBatch | TraceEvent>,
+  items: AsyncGenerator<RawBatch | RawEvent>,
   options: LogOptions,
 ): Promise<Recording> {
   const attribution = new Attribution(options.selection, decoder.targets);
@@ -40,27 +43,27 @@ export async function openQemuLog(
     qemuVersion: '',
     argv: [],
   };
+  const totals = new TotalsAnalysis();
+  const pass = new AnalysisPass([totals]);
   async function* stream(): AsyncGenerator<StreamItem> {
     for (let next = first; next.done !== true; next = await items.next()) {
       attribution.take(next.value);
-      for (let item; (item = attribution.next()) !== undefined;) yield item;
+      for (let item; (item = attribution.next()) !== undefined;) {
+        pass.write(item);
+        yield item;
+      }
     }
     requireAny(attribution, decoder, options);
-    yield* ending(attribution, decoder, start === undefined);
+    const counters = countersOf(totals.result(), attribution.otherLines(decoder.otherLines));
+    yield* ending(attribution.lastTimeNs, counters, start === undefined);
   }
   return { header, items: stream };
 }
 
-function* ending(
-  attribution: Attribution,
-  decoder: DecodedSoFar,
-  timeless: boolean,
-): Generator<StreamItem> {
-  const timeNs = attribution.lastTimeNs;
+function* ending(timeNs: number, counters: Counters, timeless: boolean): Generator<StreamItem> {
   const notes = ['converted from a QEMU log: which accesses bypassed QEMU is not known'];
   if (timeless) notes.push('the log has no time stamps: all times are 0');
   yield { kind: 'coverage', timeNs, statement: { phase: 'end', ranges: [], notes } };
-  const counters = attribution.counters(decoder);
   const complete = counters.damagedLines === 0 && counters.lossEvents === 0;
   yield { kind: 'end', timeNs, complete, counters };
 }

@@ -87,21 +87,22 @@ export class CaptureFeed {
 
   summary(): mmiobridge.v1.Summary.$Properties {
     const { index } = this;
-    const { follower } = index;
+    const { follower, totals } = index;
     const ended = index.end !== undefined;
     const status = ended ? undefined : this.#status;
     const running = status === undefined ? State.STATE_OPEN : STATES[status.state];
     return {
       name: basename(this.path),
       state: ended ? State.STATE_ENDED : running,
-      reads: index.reads,
-      writes: index.writes,
-      interrupts: index.interruptNs.length,
-      lastTimeNs: index.lastTimeNs,
+      reads: totals.reads,
+      writes: totals.writes,
+      interrupts: totals.interrupts,
+      lastTimeNs: totals.lastTimeNs,
       rate: this.#rate(),
-      lost: index.lost,
-      lossEvents: index.lossEvents,
-      damages: index.damages,
+      lost: totals.lost,
+      lossEvents: totals.lossEvents,
+      damages: totals.damages,
+      unknownFrames: index.unknownFrames,
       bytesSeen: follower.position,
       bytes: Math.max(follower.length, follower.position),
       canMark: status !== undefined && status.state !== 'away',

@@ -3,29 +3,31 @@
  * file blocks of some ten thousand lie, which registers each touches, and everything that is not
  * an access.
  */
-import type { AccessBatch } from '../model/access-batch.ts';
+import { AccessBatch } from '../model/access-batch.ts';
 import { MmioError } from '../base/errors.ts';
 import type { EndEvent, RecordingEvent, RecordingHeader } from '../model/events.ts';
-import { isBatch } from '../model/stream.ts';
 import { Tables } from '../model/tables.ts';
 import { type DamagePiece, type FramePiece, readFrames } from '../wire/frame-reader.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
 import { PayloadDecoder } from '../wire/payload.ts';
 import { FileFollower } from './file-follower.ts';
 import { RegisterTable } from '../analysis/register-table.ts';
+import { TotalsAnalysis, type Totals } from '../analysis/totals.ts';
 
 /** A block is closed by the batch that takes it there. */
 const BLOCK_ROWS = 16_384;
 /** The first byte of a frame's payload that has an access batch in it. */
 const BATCH_TAG = 0x12;
-/** Frames that are kept for those who come later. */
-const MAX_EVENTS = 200_000;
+/** The first byte of one that has an interrupt, which pages get as counts. */
+const INTERRUPT_TAG = 0x4a;
+/** What is read at once of frames that are not accesses. */
+const EVENT_BYTES = 1 << 20;
 
 export interface Block {
   /** Of the first frame in the file, and behind the last. */
   readonly from: number;
   to: number;
-  /** Place of the first access in the recording. */
+  /** Number of the first access in the recording. */
   readonly firstRow: number;
   rows: number;
   minNs: number;
@@ -42,24 +44,21 @@ export class CaptureIndex {
   readonly tables = new Tables();
   readonly registers = new RegisterTable();
   readonly blocks: Block[] = [];
-  /** Payloads of frames that are not accesses, but for interrupts; the header first. */
-  readonly events: Uint8Array[] = [];
   readonly interruptNs: number[] = [];
   readonly follower: FileFollower;
   header: RecordingHeader | undefined;
   end: EndEvent | undefined;
   /** Behind the last frame that was read. */
   framesEnd = FILE_HEADER_BYTES;
-  rows = 0;
-  reads = 0;
-  writes = 0;
-  lost = 0;
-  lossEvents = 0;
-  damages = 0;
-  lastTimeNs = 0;
   readonly listeners = new Set<BatchListener>();
 
+  readonly #totals = new TotalsAnalysis();
+  /** Pieces of the file that it could not make sense of; those that it tells of are in the totals. */
+  #damages = 0;
+  #unknownFrames = 0;
   readonly #lastBlock: number[] = [];
+  /** Where in the file frames that are not accesses stand one behind the other: from, to, from, … */
+  readonly #eventsAt: number[] = [];
 
   constructor(follower: FileFollower) {
     this.follower = follower;
@@ -77,9 +76,24 @@ export class CaptureIndex {
     }
   }
 
+  get totals(): Totals {
+    const totals = this.#totals.result();
+    return { ...totals, damages: totals.damages + this.#damages };
+  }
+
+  /** Frames of kinds that this version does not know; passed over. */
+  get unknownFrames(): number {
+    return this.#unknownFrames;
+  }
+
+  get rows(): number {
+    const last = this.blocks.at(-1);
+    return last === undefined ? 0 : last.firstRow + last.rows;
+  }
+
   #take(decoder: PayloadDecoder, piece: FramePiece | DamagePiece): void {
     if (piece.kind === 'damage') {
-      this.damages++;
+      this.#damages++;
       return;
     }
     const to = piece.offset + FRAME_HEADER_BYTES + piece.payload.length;
@@ -89,33 +103,76 @@ export class CaptureIndex {
       item = decoder.decode(piece.payload);
     } catch (error) {
       if (!(error instanceof MmioError)) throw error;
-      this.damages++;
+      this.#damages++;
       return;
     }
-    if (isBatch(item as AccessBatch)) {
-      this.#takeBatch(item as AccessBatch, piece.offset, to);
+    if (item instanceof AccessBatch) {
+      this.#takeBatch(item, piece.offset, to);
       return;
     }
-    const event = item as RecordingEvent | { kind: 'header'; header: RecordingHeader };
-    if (event.kind === 'header') this.header = event.header;
-    else this.#takeEvent(event);
-    if (event.kind !== 'interrupt' && this.events.length < MAX_EVENTS) {
-      this.events.push(piece.payload.slice());
+    if (item.kind === 'unknown') {
+      this.#unknownFrames++;
+      return;
     }
+    if (item.kind === 'header') this.header = item.header;
+    else this.#takeEvent(item);
+    if (this.#eventsAt.at(-1) === piece.offset) this.#eventsAt.pop();
+    else this.#eventsAt.push(piece.offset);
+    this.#eventsAt.push(to);
   }
 
   #takeEvent(event: RecordingEvent): void {
     this.tables.apply(event);
-    if (event.timeNs > this.lastTimeNs) this.lastTimeNs = event.timeNs;
+    this.#totals.event(event);
     if (event.kind === 'interrupt') this.interruptNs.push(event.timeNs);
-    else if (event.kind === 'damage') this.damages++;
-    else if (event.kind === 'loss') {
-      this.lossEvents++;
-      this.lost += Math.max(0, event.count);
-    } else if (event.kind === 'end') {
+    else if (event.kind === 'end') {
       this.end = event;
       this.follower.complete();
     }
+  }
+
+  /** Where the frames that are not accesses end. */
+  get eventsEnd(): number {
+    return this.#eventsAt.at(-1) ?? 0;
+  }
+
+  /**
+   * Payloads of frames that are not accesses, but for interrupts, from an offset in the file on (0:
+   * the header comes first), and the offset from which to go on.
+   */
+  async events(
+    from: number,
+  ): Promise<{ readonly frames: readonly Uint8Array[]; readonly next: number }> {
+    const at = this.#extentAt(from);
+    const end = this.#eventsAt[at + 1];
+    if (end === undefined) return { frames: [], next: from };
+    const start = Math.max(from, this.#eventsAt[at]!);
+    // At least one frame, however large.
+    const head = await this.follower.read(start, start + FRAME_HEADER_BYTES);
+    const least = FRAME_HEADER_BYTES + readU32(head, 0);
+    const bytes = await this.follower.read(
+      start,
+      Math.min(end, start + Math.max(least, EVENT_BYTES)),
+    );
+    const frames: Uint8Array[] = [];
+    let next = start;
+    for (const payload of wholePayloads(bytes)) {
+      next += FRAME_HEADER_BYTES + payload.length;
+      if (payload[0] !== INTERRUPT_TAG) frames.push(payload);
+    }
+    return { frames, next };
+  }
+
+  /** The index of the first extent that ends behind an offset. */
+  #extentAt(offset: number): number {
+    let low = 0;
+    let high = this.#eventsAt.length / 2;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#eventsAt[2 * middle + 1]! <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return 2 * low;
   }
 
   #takeBatch(batch: AccessBatch, from: number, to: number): void {
@@ -124,12 +181,11 @@ export class CaptureIndex {
     const number = this.blocks.length - 1;
     const registers = this.registers.column(batch);
     let { minNs, maxNs } = block;
-    let writes = 0;
+    this.#totals.batch(batch);
     for (let row = 0; row < batch.length; row++) {
       const time = batch.timeNs[row]!;
       if (time < minNs) minNs = time;
       if (time > maxNs) maxNs = time;
-      if (batch.op[row] === 1) writes++;
       const register = registers[row]!;
       const last = this.#lastBlock[register];
       if (last !== number) {
@@ -142,10 +198,6 @@ export class CaptureIndex {
     block.maxNs = maxNs;
     block.to = to;
     block.rows += batch.length;
-    this.rows += batch.length;
-    this.writes += writes;
-    this.reads += batch.length - writes;
-    if (maxNs > this.lastTimeNs) this.lastTimeNs = maxNs;
     for (const listener of this.listeners) listener(batch, registers, number);
   }
 
@@ -172,16 +224,20 @@ export class CaptureIndex {
     return at?.before[at.touched.indexOf(register)] ?? -1;
   }
 
+  /** The blocks that touch a register, ascending. */
+  blocksOf(register: number): number[] {
+    const found: number[] = [];
+    if (register < 0) return found;
+    let block = this.blocks.findLastIndex(({ touched }) => touched.includes(register));
+    for (; block >= 0; block = this.blockBefore(block, register)) found.push(block);
+    return found.toReversed();
+  }
+
   /** The batches of a block as it is now, one after the other; each overwrites the one before. */
   async *batches(block: Block): AsyncGenerator<AccessBatch, void, undefined> {
     const decoder = new PayloadDecoder();
     const bytes = await this.follower.read(block.from, block.to);
-    for (let at = 0; at < bytes.length;) {
-      const payload = bytes.subarray(
-        at + FRAME_HEADER_BYTES,
-        at + FRAME_HEADER_BYTES + readU32(bytes, at),
-      );
-      at += FRAME_HEADER_BYTES + payload.length;
+    for (const payload of wholePayloads(bytes)) {
       if (payload[0] !== BATCH_TAG) continue;
       const item = decodeOrSkip(decoder, payload);
       if (item !== undefined && item.length > 0) yield item;
@@ -189,10 +245,21 @@ export class CaptureIndex {
   }
 }
 
+/** The payloads of frames that stand one behind the other; the last may be cut off. */
+function* wholePayloads(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at + FRAME_HEADER_BYTES <= bytes.length;) {
+    const start = at + FRAME_HEADER_BYTES;
+    at = start + readU32(bytes, at);
+    if (at > bytes.length) return;
+    yield bytes.subarray(start, at);
+  }
+}
+
 /** Undefined for a frame that was found damaged when it was first read. */
 function decodeOrSkip(decoder: PayloadDecoder, payload: Uint8Array): AccessBatch | undefined {
   try {
-    return decoder.decode(payload) as AccessBatch;
+    const item = decoder.decode(payload);
+    return item instanceof AccessBatch ? item : undefined;
   } catch (error) {
     if (error instanceof MmioError) return undefined;
     throw error;

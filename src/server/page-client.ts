@@ -8,11 +8,10 @@ import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import type { CaptureFeed } from './capture-feed.ts';
 import { FilterError } from '../analysis/filter/parse.ts';
-import { historyMessage } from './history.ts';
+import { historyMessage } from './register-history.ts';
 import { selectionText } from './selection-text.ts';
 import { rowsMessage } from './row-page.ts';
 import type { Selection } from './selection.ts';
-import { selectionMessage } from './selection-message.ts';
 
 type Request = mmiobridge.v1.PageMessage.$Properties;
 type Reply = mmiobridge.v1.ServerMessage.$Properties;
@@ -27,7 +26,6 @@ const MAX_ROWS = 1024;
 const MAX_LINES = 10_000;
 const MAX_WAITING = 256;
 const MAX_MARK_CHARS = 1000;
-const EVENTS_AT_ONCE = 2000;
 
 interface Slot {
   readonly selection: Selection;
@@ -42,7 +40,9 @@ export class PageClient {
   readonly #waiting: Request[] = [];
   #working = false;
   #generation: number;
-  #events = 0;
+  /** Up to where in the file it was told of what is no access. */
+  #eventsTold = 0;
+  #telling = false;
   #summary = '';
   #missed = 0;
   #rowsTold = 0;
@@ -81,7 +81,7 @@ export class PageClient {
       this.#missed = 0;
     }
     this.#rowsTold = index.rows;
-    this.#tellEvents();
+    void this.#tellEvents();
     this.#tellSummary();
     for (const number of this.#slots.keys()) this.#tellSlot(number);
   }
@@ -92,7 +92,7 @@ export class PageClient {
 
   #reset(generation: number): void {
     this.#generation = generation;
-    this.#events = 0;
+    this.#eventsTold = 0;
     this.#release();
     this.#send({ reset: {} });
   }
@@ -116,12 +116,21 @@ export class PageClient {
     this.#socket.terminate();
   }
 
-  #tellEvents(): void {
-    const { events } = this.#feed.index;
-    if (this.#events >= events.length) return;
-    const frames = events.slice(this.#events, this.#events + EVENTS_AT_ONCE);
-    this.#events += frames.length;
-    this.#send({ frames: { frames } });
+  /** Reads them from the file: there may be more than fit the memory. */
+  async #tellEvents(): Promise<void> {
+    const { index, generation } = this.#feed;
+    if (this.#telling || this.#eventsTold >= index.eventsEnd) return;
+    this.#telling = true;
+    try {
+      const { frames, next } = await index.events(this.#eventsTold);
+      if (generation !== this.#generation) return;
+      this.#eventsTold = next;
+      if (frames.length > 0) this.#send({ frames: { frames: [...frames] } });
+    } catch {
+      // The file is another one now, which the next tick tells.
+    } finally {
+      this.#telling = false;
+    }
   }
 
   #tellSummary(): void {
@@ -136,13 +145,11 @@ export class PageClient {
     const slot = this.#slots.get(number);
     if (slot === undefined) return;
     const { selection } = slot;
-    const { interruptNs } = this.#feed.index;
-    const version = selection.version + interruptNs.length + (selection.caughtUp ? 1 : 0);
+    const { version } = selection;
     if (version === slot.told) return;
     slot.told = version;
-    this.#send({
-      selection: { slot: number, ...selectionMessage(selection, this.#feed.index) },
-    });
+    const message = this.#feed.selections.message(selection);
+    this.#send({ selection: { slot: number, ...message } });
   }
 
   #onMessage(data: Buffer, binary: boolean): void {

@@ -1,16 +1,16 @@
-/** Pages of a selection: its accesses from one place to another, and what was there before. */
+/** Pages of a selection: some of its accesses, one after the other, and what was there before. */
 import { AccessBatch } from '../model/access-batch.ts';
 import { ColumnEncoder } from '../wire/column-encoder.ts';
 import { bytesOf } from '../wire/columns.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
+import { OTHERS } from '../analysis/register-table.ts';
 import type { CaptureIndex } from './capture-index.ts';
-import { copyRow } from './copy-row.ts';
 import type { Selection } from './selection.ts';
 
 /** Accesses that were taken out of the file. */
 export interface RowPage {
   readonly batch: AccessBatch;
-  /** Place of each in the recording. */
+  /** Number of each in the recording. */
   readonly numbers: Float64Array;
 }
 
@@ -36,7 +36,7 @@ export async function readRowPage(
       for (let row = 0; row < from.length && batch.length < count; row++) {
         if (!selection.has(from, row) || passed++ < first) continue;
         numbers[batch.length] = number + row;
-        copyRow(from, row, batch);
+        batch.append(from, row, row + 1);
       }
       number += from.length;
     }
@@ -50,7 +50,7 @@ interface Before {
   readonly hi: Uint32Array;
 }
 
-/** For each access of a window: what its register held before, whatever the selection leaves out. */
+/** For each access of a page: what its register held before, whatever the selection leaves out. */
 async function valuesBefore(index: CaptureIndex, { batch, numbers }: RowPage): Promise<Before> {
   const before: Before = {
     known: new Uint8Array(batch.length),
@@ -66,7 +66,10 @@ async function valuesBefore(index: CaptureIndex, { batch, numbers }: RowPage): P
     if (rows === undefined) wanted.set(block, [row]);
     else rows.push(row);
   };
-  for (let row = 0; row < batch.length; row++) want(blockOf(index, numbers[row]!), row);
+  for (let row = 0; row < batch.length; row++) {
+    // Of registers that are not told apart nobody knows it.
+    if (registers[row] !== OTHERS) want(blockOf(index, numbers[row]!), row);
+  }
 
   while (wanted.size > 0) {
     const number = Math.max(...wanted.keys());
@@ -80,7 +83,7 @@ async function valuesBefore(index: CaptureIndex, { batch, numbers }: RowPage): P
   return before;
 }
 
-/** Takes what a block has for the given rows, which are in order of their place. */
+/** Takes what a block has for the given rows, which are in order of their number. */
 async function settle(
   index: CaptureIndex,
   block: number,
@@ -93,8 +96,8 @@ async function settle(
   const last = new Map<number, readonly [number, number]>();
   const waiting = rows.toSorted((a, b) => numbers[a]! - numbers[b]!);
   let next = 0;
-  const settleUpTo = (place: number): void => {
-    for (; next < waiting.length && numbers[waiting[next]!]! <= place; next++) {
+  const settleUpTo = (rowNumber: number): void => {
+    for (; next < waiting.length && numbers[waiting[next]!]! <= rowNumber; next++) {
       const row = waiting[next]!;
       const value = last.get(registers[row]!);
       if (value === undefined) continue;
@@ -116,31 +119,31 @@ async function settle(
   settleUpTo(Infinity);
 }
 
-function blockOf({ blocks }: CaptureIndex, place: number): number {
+function blockOf({ blocks }: CaptureIndex, rowNumber: number): number {
   let low = 0;
   let high = blocks.length - 1;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
-    if (blocks[middle]!.firstRow <= place) low = middle;
+    if (blocks[middle]!.firstRow <= rowNumber) low = middle;
     else high = middle - 1;
   }
   return low;
 }
 
-/** A window as the page gets it. */
+/** As the browser gets it. */
 export async function rowsMessage(
   index: CaptureIndex,
   selection: Selection,
   first: number,
   count: number,
 ): Promise<mmiobridge.v1.Rows.$Properties> {
-  const window = await readRowPage(index, selection, first, count);
-  const before = await valuesBefore(index, window);
-  const { batch, numbers } = window;
+  const page = await readRowPage(index, selection, first, count);
+  const before = await valuesBefore(index, page);
+  const { batch, numbers } = page;
   return {
     first,
     frames: encode(batch),
-    number: new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength),
+    rowNumber: new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength),
     known: before.known,
     beforeLow: bytesOf(before.lo, 0, batch.length),
     beforeHigh: bytesOf(before.hi, 0, batch.length),

@@ -3,44 +3,40 @@
  * Catches up with what is recorded by reading the file, and from then on is fed as it grows.
  */
 import type { AccessBatch } from '../model/access-batch.ts';
-import { Op } from '../model/access-batch.ts';
-import type { CaptureIndex } from './capture-index.ts';
-import { compileFilter, type Predicate } from '../analysis/filter/compile.ts';
 import { parseFilter } from '../analysis/filter/parse.ts';
-import { Histogram } from '../analysis/histogram.ts';
+import { Histogram, type HistogramResult } from '../analysis/histogram.ts';
+import { RegisterCounts, type RegisterTraffic } from '../analysis/register-counts.ts';
+import { RowSelector } from '../analysis/row-selector.ts';
+import { spanHas, type Span } from '../analysis/span.ts';
+import { TotalsAnalysis, type Totals } from '../analysis/totals.ts';
+import type { CaptureIndex } from './capture-index.ts';
 
-export interface SelectionKey {
+export interface SelectionKey extends Span {
   readonly filter: string;
-  /** -Infinity and Infinity: without a beginning or an end. */
-  readonly fromNs: number;
-  /** Exclusive. */
-  readonly toNs: number;
+}
+
+export interface SelectionResult {
+  readonly totals: Totals;
+  readonly histogram: HistogramResult;
+  readonly registers: RegisterTraffic;
 }
 
 export class Selection {
   readonly key: SelectionKey;
-  readonly histogram: Histogram;
-  rows = 0;
-  reads = 0;
-  writes = 0;
   /** How many accesses of the recording were looked at. */
   seen = 0;
-  /** Grows with every change. */
-  version = 0;
   caughtUp = false;
   /** By block: how many accesses of it are in the selection. */
   readonly inBlock: number[] = [];
-  /** By register number. */
-  readonly registerReads: number[] = [];
-  readonly registerWrites: number[] = [];
-  readonly valueLo: number[] = [];
-  readonly valueHi: number[] = [];
-  readonly width: number[] = [];
 
   readonly #index: CaptureIndex;
-  readonly #passes: Predicate;
-  readonly #everything: boolean;
+  readonly #rows: RowSelector;
+  readonly #totals = new TotalsAnalysis();
+  readonly #histogram: Histogram;
+  readonly #registers: RegisterCounts;
+  #registerColumn = new Uint32Array(1024);
   #interrupts = 0;
+  #version = 0;
   #closed = false;
   readonly #feed = (batch: AccessBatch, registers: Uint32Array, block: number): void => {
     if (this.caughtUp) this.#add(batch, registers, block, 0);
@@ -50,11 +46,15 @@ export class Selection {
   constructor(index: CaptureIndex, key: SelectionKey) {
     this.#index = index;
     this.key = key;
-    const filter = parseFilter(key.filter);
-    this.#passes = compileFilter(filter, index.tables);
-    this.#everything = filter.kind === 'all' && key.fromNs === -Infinity && key.toNs === Infinity;
-    this.histogram = new Histogram(key.fromNs, key.toNs);
+    this.#rows = new RowSelector({ filter: parseFilter(key.filter), span: key }, index.tables);
+    this.#histogram = new Histogram(key);
+    this.#registers = new RegisterCounts(index.registers);
     index.listeners.add(this.#feed);
+  }
+
+  /** Grows with every change. */
+  get version(): number {
+    return this.#version + this.#index.interruptNs.length + (this.caughtUp ? 1 : 0);
   }
 
   /** Looks at what was recorded before; what comes later is fed. Throws MmioError. */
@@ -76,7 +76,7 @@ export class Selection {
       // What came while the file was read is not in it.
       this.seen = block.firstRow + rows;
       if (block.rows === rows) number++;
-      this.version++;
+      this.#version++;
     }
     this.caughtUp = true;
   }
@@ -88,60 +88,45 @@ export class Selection {
 
   /** Whether row `row` of a batch belongs to it. */
   has(batch: AccessBatch, row: number): boolean {
-    if (this.#everything) return true;
-    const time = batch.timeNs[row]!;
-    return time >= this.key.fromNs && time < this.key.toNs && this.#passes(batch, row);
+    return this.#rows.has(batch, row);
   }
 
-  /** Counts the interrupts that came since it was last asked to. */
-  countInterrupts(): void {
+  result(): SelectionResult {
+    this.#countInterrupts();
+    return {
+      totals: this.#totals.result(),
+      histogram: this.#histogram.result(),
+      registers: this.#registers.result(),
+    };
+  }
+
+  /** Those that came since it was last asked. */
+  #countInterrupts(): void {
     const { interruptNs } = this.#index;
-    const { fromNs, toNs } = this.key;
     for (; this.#interrupts < interruptNs.length; this.#interrupts++) {
-      const time = interruptNs[this.#interrupts]!;
-      if (time < fromNs || time >= toNs) continue;
-      this.histogram.interrupts[this.histogram.bucketOf(time)]!++;
+      const timeNs = interruptNs[this.#interrupts]!;
+      if (spanHas(this.key, timeNs)) this.#histogram.interrupt(timeNs);
     }
   }
 
   #add(batch: AccessBatch, registers: Uint32Array, block: number, from: number): void {
-    const { histogram } = this;
-    let rows = 0;
-    let writes = 0;
-    for (let row = from; row < batch.length; row++) {
-      if (!this.has(batch, row)) continue;
-      rows++;
-      const bucket = histogram.bucketOf(batch.timeNs[row]!);
-      const register = registers[row]!;
-      if (this.registerReads[register] === undefined) this.#meet(register);
-      if (batch.op[row] === Op.write) {
-        writes++;
-        histogram.writes[bucket]!++;
-        this.registerWrites[register]!++;
-      } else {
-        histogram.reads[bucket]!++;
-        this.registerReads[register]!++;
-      }
-      this.valueLo[register] = batch.valueLo[row]!;
-      this.valueHi[register] = batch.valueHi[row]!;
-      this.width[register] = batch.width[row]!;
-    }
     this.seen += batch.length - from;
-    this.rows += rows;
-    this.writes += writes;
-    this.reads += rows - writes;
-    this.inBlock[block] = (this.inBlock[block] ?? 0) + rows;
-    this.version++;
+    this.#version++;
+    const rows = this.#rows.select(batch, from);
+    if (rows === undefined) return;
+    this.#totals.batch(rows);
+    this.#histogram.batch(rows);
+    this.#registers.add(rows, rows === batch ? registers : this.#pick(registers, rows.length));
+    this.inBlock[block] = (this.inBlock[block] ?? 0) + rows.length;
   }
 
-  /** Arrays without holes, so that they stay fast. */
-  #meet(register: number): void {
-    for (let next = this.registerReads.length; next <= register; next++) {
-      this.registerReads.push(0);
-      this.registerWrites.push(0);
-      this.valueLo.push(0);
-      this.valueHi.push(0);
-      this.width.push(0);
+  /** PERF: looking each register up again would cost more. */
+  #pick(registers: Uint32Array, length: number): Uint32Array {
+    if (this.#registerColumn.length < length) this.#registerColumn = new Uint32Array(2 * length);
+    const { picked } = this.#rows;
+    for (let row = 0; row < length; row++) {
+      this.#registerColumn[row] = registers[picked[row]!]!;
     }
+    return this.#registerColumn;
   }
 }

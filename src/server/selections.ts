@@ -1,4 +1,5 @@
 import type { CaptureIndex } from './capture-index.ts';
+import { selectionMessage, type SelectionMessage } from './selection-message.ts';
 import { Selection, type SelectionKey } from './selection.ts';
 
 /** So many that nobody looks at any more are kept, for those who come back. */
@@ -10,6 +11,11 @@ export class Selections {
   readonly #onFailure: (error: unknown) => void;
   /** Least recently used first. */
   readonly #entries = new Map<string, { readonly selection: Selection; users: number }>();
+  /** What all who watch a selection are told, made once for each version of it. */
+  readonly #messages = new WeakMap<
+    Selection,
+    { readonly version: number; readonly message: SelectionMessage }
+  >();
 
   constructor(index: CaptureIndex, onFailure: (error: unknown) => void) {
     this.#index = index;
@@ -29,6 +35,15 @@ export class Selections {
     this.#entries.delete(name);
     this.#entries.set(name, entry);
     return entry.selection;
+  }
+
+  message(selection: Selection): SelectionMessage {
+    const { version } = selection;
+    const made = this.#messages.get(selection);
+    if (made?.version === version) return made.message;
+    const message = selectionMessage(selection);
+    this.#messages.set(selection, { version, message });
+    return message;
   }
 
   release(selection: Selection): void {

@@ -14,12 +14,12 @@ const MAX_DRIVER = 200;
  */
 export function pcidevLine(device: Device): string {
   const head = [
-    hex(device.bus).padStart(2, '0') + hex(device.devfn).padStart(2, '0'),
-    hex(device.vendorId).padStart(4, '0') + hex(device.deviceId).padStart(4, '0'),
-    hex(device.irq),
+    digits(device.bus).padStart(2, '0') + digits(device.devfn).padStart(2, '0'),
+    digits(device.vendorId).padStart(4, '0') + digits(device.deviceId).padStart(4, '0'),
+    digits(device.irq),
   ];
   const starts = device.bars.map(startAndFlags);
-  const sizes = device.bars.map((bar) => hex(bar.sizeBytes));
+  const sizes = device.bars.map((bar) => digits(bar.sizeBytes));
   const driver = asciiOnly(device.driver).trim().slice(0, MAX_DRIVER);
   return ['PCIDEV', ...head, ...starts, ...sizes, driver].join(' ');
 }
@@ -27,10 +27,10 @@ export function pcidevLine(device: Device): string {
 /** Start OR-ed with the flag bits; both may have bits in the lowest four. */
 function startAndFlags(bar: Bar): string {
   const low = bar.start % 16;
-  return hex(bar.start - low + (low | (bar.flags & 15)));
+  return digits(bar.start - low + (low | (bar.flags & 15)));
 }
 
-function hex(value: number): string {
+function digits(value: number): string {
   return value.toString(16);
 }
 
@@ -114,7 +114,7 @@ export function coverageTexts(statement: CoverageStatement): string[] {
   const head = `coverage ${statement.phase}`;
   const ranges = statement.ranges.map((range) => {
     const place = `${asField(range.device)} ${asField(range.region)}`;
-    const bytes = `0x${hex(range.offset)}+0x${hex(range.lengthBytes)}`;
+    const bytes = `0x${digits(range.offset)}+0x${digits(range.lengthBytes)}`;
     return ours(`${head} ${place} ${bytes} ${range.state}: ${range.why || 'no reason known'}`);
   });
   const notes = statement.notes.map((note) => ours(`${head} note: ${note}`));
@@ -136,6 +136,9 @@ export function endText(event: EndEvent): string {
 
 /** Evidence keeps its bytes, but not as a word that `grep -i lost` finds. */
 export function damageText(position: string, reason: string, evidence: string): string {
-  const quoted = evidence.replaceAll(/l(?=ost)/gi, (letter) => `\\x${hex(letter.charCodeAt(0))}`);
+  const quoted = evidence.replaceAll(
+    /l(?=ost)/gi,
+    (letter) => `\\x${digits(letter.charCodeAt(0))}`,
+  );
   return ours(`damage at ${position}, ${reason}: ${quoted}`);
 }

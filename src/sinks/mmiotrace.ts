@@ -1,5 +1,6 @@
 import type { AccessBatch } from '../model/access-batch.ts';
 import type { LineEvent, MarkEvent, RecordingEvent, RecordingHeader } from '../model/events.ts';
+import { positionText } from '../model/position.ts';
 import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
 import { Tables, type TablesSnapshot } from '../model/tables.ts';
 import {
@@ -123,6 +124,8 @@ export class MmiotraceSink implements Sink {
         return `UNMAP ${this.#time.text(timeNs)} ${event.mapId | 0} 0x0 0\n`;
       case 'mark':
         return this.#userMark(event);
+      case 'notice':
+        return this.#mark(timeNs, ours(event.text));
       case 'loss':
         return this.#mark(timeNs, lossText(event));
       case 'interrupt': {
@@ -139,9 +142,8 @@ export class MmiotraceSink implements Sink {
           .map((text) => this.#mark(timeNs, text))
           .join('');
       case 'damage': {
-        const { segment, offset } = event.position;
-        const place = segment === 0 ? `byte ${offset}` : `segment ${segment} byte ${offset}`;
-        return this.#mark(timeNs, damageText(place, event.reason, event.evidence));
+        const at = positionText(event.position);
+        return this.#mark(timeNs, damageText(at, event.reason, event.evidence));
       }
       case 'line':
         return this.#line(event);

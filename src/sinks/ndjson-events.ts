@@ -1,3 +1,4 @@
+import { hex } from '../base/format.ts';
 import type { Device, Region } from '../model/device.ts';
 import type { RecordingEvent, RecordingHeader } from '../model/events.ts';
 import type { Tables } from '../model/tables.ts';
@@ -33,6 +34,7 @@ export function eventObject(event: RecordingEvent, tables: Tables): object {
     case 'unmap':
       return { ...head, mapId: event.mapId };
     case 'mark':
+    case 'notice':
     case 'line':
       return { ...head, text: event.text };
     case 'loss': {
@@ -100,8 +102,4 @@ function regionNames(region: Region | undefined, tables: Tables): object {
   if (region === undefined) return { device: null, region: null };
   const device = region.device < 0 ? null : tables.deviceName(region.device);
   return { device, region: region.name };
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`;
 }

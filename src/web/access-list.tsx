@@ -5,7 +5,9 @@
 import { batch, computed, effect, signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { copyLines } from './actions.ts';
-import { bitList, changedBits, count, hexDigits, moment } from './format.ts';
+import { count } from '../base/format.ts';
+import { changedBits } from '../analysis/bits.ts';
+import { bitList, hexDigits, moment } from './format.ts';
 import { arrived, rowAt, rowCount, type Row } from './rows.ts';
 import * as state from './state.ts';
 

@@ -1,4 +1,5 @@
 /** What keys and buttons do. */
+import type { Span } from '../analysis/span.ts';
 import { authorized } from './address.ts';
 import { ask } from './connection.ts';
 import { LIST } from './shown.ts';
@@ -31,7 +32,7 @@ export function copyLines(first: number, count: number): Promise<void> {
 
 export type Format = 'mmiotrace' | 'ndjson' | 'capture';
 
-export function download(format: Format, span: state.Span | undefined): Promise<void> {
+export function download(format: Format, span: Span | undefined): Promise<void> {
   return attempt(async () => {
     const query = new URLSearchParams({ format, recording: state.chosen.peek() ?? '' });
     if (span !== undefined) {
@@ -51,7 +52,7 @@ export function download(format: Format, span: state.Span | undefined): Promise<
   });
 }
 
-export function setSpan(span: state.Span | undefined): void {
+export function setSpan(span: Span | undefined): void {
   state.span.value = span;
 }
 

@@ -3,7 +3,7 @@ import { AccessList } from './access-list.tsx';
 import { clearAll, jumpToMark, toggleZoom } from './actions.ts';
 import { DeviceMap } from './device-map.tsx';
 import { Dialogs } from './dialogs.tsx';
-import { count } from './format.ts';
+import { count } from '../base/format.ts';
 import { Choice } from './recording-list.tsx';
 import { RegisterPanel } from './register-panel.tsx';
 import * as state from './state.ts';

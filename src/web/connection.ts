@@ -1,4 +1,5 @@
 /** The WebSocket: asks, is told, and comes back by itself when it was cut off. */
+import type { Span } from '../analysis/span.ts';
 import { effect } from '@preact/signals';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
@@ -126,13 +127,14 @@ function onFrames(frames: readonly Uint8Array[]): void {
   const notices = [];
   for (const frame of frames) {
     const item = decoder.decode(frame);
-    if (!('kind' in item)) continue;
+    if (!('kind' in item) || item.kind === 'unknown') continue;
     if (item.kind === 'header') {
       state.header.value = item.header;
       continue;
     }
     tables.apply(item);
     if (item.kind === 'mark') marks.push(item);
+    else if (item.kind === 'notice') notices.push({ timeNs: item.timeNs, text: item.text });
     else if (item.kind === 'loss') losses.push(item);
     else if (item.kind === 'coverage') state.coverage.value = item.statement;
     else if (item.kind === 'end') state.end.value = item;
@@ -154,7 +156,7 @@ function watchAll(): void {
   void watch(MAP, '', state.span.peek());
 }
 
-async function watch(slot: number, filter: string, span: state.Span | undefined): Promise<void> {
+async function watch(slot: number, filter: string, span: Span | undefined): Promise<void> {
   if (socket?.readyState !== WebSocket.OPEN) return;
   const turn = nextId;
   watching.set(slot, turn);

@@ -1,7 +1,11 @@
 /** BARs and their registers by offset, coloured by traffic. */
+import type { ReadsAndWrites } from '../analysis/region-counts.ts';
+import { MAX_REGISTERS } from '../analysis/register-table.ts';
+import type { RegisterCount } from '../analysis/register-counts.ts';
 import { signal } from '@preact/signals';
 import type { Region } from '../model/device.ts';
-import { bytes, count, hex, hexDigits, short } from './format.ts';
+import { bytes, count, hex, vendorDevice } from '../base/format.ts';
+import { hexDigits, short } from './format.ts';
 import * as state from './state.ts';
 
 /** So many bytes of a BAR are one line of the map. */
@@ -10,14 +14,14 @@ const LINE_PX = 12;
 const MAX_LINES = 400;
 const BUSIEST = 14;
 
-const hovered = signal<state.RegisterTraffic | undefined>(undefined);
+const hovered = signal<RegisterCount | undefined>(undefined);
 
 export function DeviceMap() {
   const shown = state.map.value;
   const { tables } = state.tables.value;
   const traffic = shown?.registers ?? [];
   const most = traffic.reduce((a, { reads, writes }) => Math.max(a, reads + writes), 1);
-  const byRegion = new Map<number, state.RegisterTraffic[]>();
+  const byRegion = new Map<number, RegisterCount[]>();
   for (const one of traffic) {
     const others = byRegion.get(one.region);
     if (others === undefined) byRegion.set(one.region, [one]);
@@ -34,7 +38,7 @@ export function DeviceMap() {
               {device === undefined ? 'no device yet' : device.name}
               {device !== undefined && (
                 <small>
-                  {device.type} {idText(device.vendorId)}:{idText(device.deviceId)}
+                  {device.type} {vendorDevice(device.vendorId, device.deviceId)}
                 </small>
               )}
             </h2>
@@ -50,7 +54,7 @@ export function DeviceMap() {
               ))}
           </div>
         ))}
-        <Busiest traffic={traffic} all={shown?.registerCount ?? 0} />
+        <Busiest traffic={traffic} all={shown?.registerCount ?? 0} others={shown?.others} />
       </div>
       <p class="map-foot" aria-hidden="true">
         <Hovered />
@@ -59,16 +63,14 @@ export function DeviceMap() {
   );
 }
 
-const idText = (id: number): string => id.toString(16).padStart(4, '0');
-
 interface RegionMapProps {
   readonly region: Region;
-  readonly traffic: readonly state.RegisterTraffic[];
+  readonly traffic: readonly RegisterCount[];
   readonly most: number;
 }
 
 function RegionMap({ region, traffic, most }: RegionMapProps) {
-  const lines: { readonly at: number; readonly cells: state.RegisterTraffic[] }[] = [];
+  const lines: { readonly at: number; readonly cells: RegisterCount[] }[] = [];
   for (const one of traffic) {
     const at = Math.floor(one.offset / LINE_BYTES) * LINE_BYTES;
     const last = lines.at(-1);
@@ -111,7 +113,7 @@ function RegionMap({ region, traffic, most }: RegionMapProps) {
 }
 
 interface CellProps {
-  readonly cell: state.RegisterTraffic;
+  readonly cell: RegisterCount;
   readonly lineAt: number;
   readonly most: number;
 }
@@ -165,11 +167,12 @@ function Hovered() {
 }
 
 interface BusiestProps {
-  readonly traffic: readonly state.RegisterTraffic[];
+  readonly traffic: readonly RegisterCount[];
   readonly all: number;
+  readonly others: ReadsAndWrites | undefined;
 }
 
-function Busiest({ traffic, all }: BusiestProps) {
+function Busiest({ traffic, all, others = { reads: 0, writes: 0 } }: BusiestProps) {
   const top = traffic.toSorted((a, b) => b.reads + b.writes - a.reads - a.writes).slice(0, BUSIEST);
   return (
     <>
@@ -201,6 +204,14 @@ function Busiest({ traffic, all }: BusiestProps) {
               <td>{hexDigits(one.valueLo, one.valueHi, one.width)}</td>
             </tr>
           ))}
+          {others.reads + others.writes > 0 && (
+            <tr>
+              <td title={`Registers that came when ${count(MAX_REGISTERS)} were known`}>others</td>
+              <td class="reads">{short(others.reads)}</td>
+              <td class="writes">{short(others.writes)}</td>
+              <td />
+            </tr>
+          )}
         </tbody>
       </table>
     </>

@@ -1,7 +1,9 @@
+import type { Span } from '../analysis/span.ts';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
 import { addMark, download, type Format } from './actions.ts';
-import { bytes, count, hex, length, moment } from './format.ts';
+import { bytes, count, hex } from '../base/format.ts';
+import { length, moment } from './format.ts';
 import { RecordingList } from './recording-list.tsx';
 import * as state from './state.ts';
 import { spanText } from './timeline.tsx';
@@ -249,7 +251,7 @@ const FORMATS: readonly (readonly [Format, string])[] = [
 
 function Download() {
   const span = state.span.value;
-  const button = (format: Format, of: state.Span | undefined, name: string) => (
+  const button = (format: Format, of: Span | undefined, name: string) => (
     <button
       id={`download-${format}-${of === undefined ? 'all' : 'span'}`}
       onClick={() => {

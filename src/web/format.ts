@@ -1,10 +1,5 @@
 /** Numbers as people read them. */
 
-/** `1,234,567` */
-export function count(value: number): string {
-  return String(Math.round(value)).replace(/\B(?=(?:\d{3})+$)/g, ',');
-}
-
 /** At most four digits: `1.24M` */
 export function short(value: number): string {
   const units = ['', 'k', 'M', 'G'];
@@ -44,43 +39,11 @@ export function moment(ns: number): string {
   return (ns / 1e9).toFixed(6);
 }
 
-export function bytes(value: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let unit = 0;
-  let scaled = value;
-  while (scaled >= 1024 && unit < units.length - 1) {
-    scaled /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? scaled : scaled.toFixed(scaled < 10 ? 1 : 0)} ${units[unit] ?? ''}`;
-}
-
-export function hex(value: number): string {
-  return `0x${value.toString(16)}`;
-}
-
 /** All digits of a value of `width` bytes, without 0x. */
 export function hexDigits(lo: number, hi: number, width: number): string {
   const low = (lo >>> 0).toString(16).padStart(8, '0');
   const all = (hi >>> 0).toString(16).padStart(8, '0') + low;
   return all.slice(16 - 2 * Math.min(8, Math.max(1, width)));
-}
-
-/** The bits that differ, by whether they came or went. */
-export function changedBits(
-  before: readonly [number, number],
-  now: readonly [number, number],
-): { readonly set: readonly number[]; readonly cleared: readonly number[] } {
-  const set: number[] = [];
-  const cleared: number[] = [];
-  for (let bit = 0; bit < 64; bit++) {
-    const half = bit < 32 ? 0 : 1;
-    const mask = 2 ** (bit & 31);
-    const was = Math.floor(before[half] / mask) % 2;
-    const is = Math.floor(now[half] / mask) % 2;
-    if (was !== is) (is === 1 ? set : cleared).push(bit);
-  }
-  return { set, cleared };
 }
 
 /** `3, 7–10` */

@@ -1,6 +1,6 @@
 /** Several recordings at once: one is chosen. */
 import { addressOf } from './address.ts';
-import { bytes } from './format.ts';
+import { bytes } from '../base/format.ts';
 import * as state from './state.ts';
 
 const STATES = {

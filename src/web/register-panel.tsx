@@ -2,21 +2,22 @@
 import { effect, signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
+import { foldPolls, type Step } from '../analysis/polls.ts';
+import type { History, HistoryEntry } from '../analysis/register-history.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { setSpan } from './actions.ts';
 import { ask } from './connection.ts';
-import { foldPolls, type Step } from './fold.ts';
-import { bitList, changedBits, count, hexDigits, length, moment, short } from './format.ts';
+import { count } from '../base/format.ts';
+import { changedBits } from '../analysis/bits.ts';
+import { bitList, hexDigits, length, moment, short } from './format.ts';
 import { LIST } from './shown.ts';
 import * as state from './state.ts';
 
-type History = mmiobridge.v1.History.$Properties;
-
-/** While a recording runs, the history is asked for again this often. */
 /** Holds until the next one. */
 const stepped =
   uPlot.paths.stepped === undefined ? {} : { paths: uPlot.paths.stepped({ align: 1 }) };
 
+/** While a recording runs, the history is asked for again this often. */
 const REFRESH_MS = 1000;
 const MAX_STEPS = 500;
 
@@ -31,7 +32,9 @@ async function load(register: state.Register): Promise<void> {
   try {
     const { region, offset } = register;
     const reply = await ask({ history: { slot: LIST, region, offset } });
-    if (mine === turn && reply.history) history.value = { of: register, history: reply.history };
+    if (mine === turn && reply.history) {
+      history.value = { of: register, history: toHistory(reply.history) };
+    }
   } catch {
     // The connection was lost; when it is back, the list is new, and this is asked again.
   }
@@ -79,17 +82,41 @@ export function RegisterPanel() {
   );
 }
 
+function toHistory({
+  entries,
+  leftOut,
+  reads,
+  writes,
+}: mmiobridge.v1.History.$Properties): History {
+  return {
+    entries: (entries ?? []).map((entry) => ({
+      write: entry.write ?? false,
+      firstNs: entry.firstNs ?? 0,
+      lastNs: entry.lastNs ?? 0,
+      count: entry.count ?? 0,
+      value: [entry.valueLow ?? 0, entry.valueHigh ?? 0],
+      cpu: entry.cpu ?? -1,
+      pc: [entry.pcLow ?? 0, entry.pcHigh ?? 0],
+      width: entry.width ?? 4,
+      rowNumber: entry.rowNumber ?? 0,
+    })),
+    leftOut: leftOut ?? 0,
+    reads: reads ?? 0,
+    writes: writes ?? 0,
+  };
+}
+
 function Body({ history: shown }: { readonly history: History }) {
-  const entries = shown.entries ?? [];
+  const { entries } = shown;
   const steps = foldPolls(entries).toReversed();
   const polls = steps.filter(({ poll }) => poll).length;
   return (
     <>
       <p class="register-sum">
-        <span class="reads">{count(shown.reads ?? 0)} reads</span>{' '}
-        <span class="writes">{count(shown.writes ?? 0)} writes</span>
+        <span class="reads">{count(shown.reads)} reads</span>{' '}
+        <span class="writes">{count(shown.writes)} writes</span>
         {polls > 0 && ` · ${count(polls)} poll loops`}
-        {(shown.leftOut ?? 0) > 0 && ` · the last ${count(entries.length)} changes`}
+        {shown.leftOut > 0 && ` · the last ${count(entries.length)} changes`}
       </p>
       <Who entries={entries} />
       <Values entries={entries} />
@@ -100,7 +127,7 @@ function Body({ history: shown }: { readonly history: History }) {
         aria-label="What happened to the register, last first"
       >
         {steps.slice(0, MAX_STEPS).map((step) => (
-          <StepLine step={step} key={step.number} />
+          <StepLine step={step} key={step.rowNumber} />
         ))}
       </ol>
     </>
@@ -108,13 +135,13 @@ function Body({ history: shown }: { readonly history: History }) {
 }
 
 /** vCPUs and, where they were seen, instructions. */
-function Who({ entries }: { readonly entries: readonly mmiobridge.v1.HistoryEntry.$Properties[] }) {
+function Who({ entries }: { readonly entries: readonly HistoryEntry[] }) {
   const counts = new Map<string, { reads: number; writes: number }>();
-  for (const { write, count: times = 1, cpu = -1, pcLow = 0, pcHigh = 0 } of entries) {
-    const pc = pcLow === 0 && pcHigh === 0 ? '' : ` at 0x${hexDigits(pcLow ?? 0, pcHigh ?? 0, 8)}`;
-    const who = `${(cpu ?? -1) < 0 ? 'vCPU not known' : `vCPU ${cpu}`}${pc}`;
+  for (const { write, count: times, cpu, pc } of entries) {
+    const at = pc[0] === 0 && pc[1] === 0 ? '' : ` at 0x${hexDigits(...pc, 8)}`;
+    const who = `${cpu < 0 ? 'vCPU not known' : `vCPU ${cpu}`}${at}`;
     const found = counts.get(who) ?? { reads: 0, writes: 0 };
-    found[write === true ? 'writes' : 'reads'] += times ?? 1;
+    found[write ? 'writes' : 'reads'] += times;
     counts.set(who, found);
   }
   const busiest = [...counts].toSorted(([, a], [, b]) => b.reads + b.writes - a.reads - a.writes);
@@ -146,7 +173,8 @@ function StepLine({ step }: { readonly step: Step }) {
       <span class={step.write ? 'writes' : 'reads'}>{step.write ? 'W' : 'R'}</span>
       {step.poll ? (
         <span class="poll">
-          read {count(step.count)} times{step.until !== undefined && ` until ${step.until}`},{' '}
+          read {count(step.count)} times
+          {step.endedBy !== undefined && ` until ${bitsText(step.endedBy)}`},{' '}
           {length(lastNs - firstNs)}
           <code>{value}</code>
         </span>
@@ -159,6 +187,18 @@ function StepLine({ step }: { readonly step: Step }) {
       )}
     </li>
   );
+}
+
+/** `bit 3 set, bits 0,4–7 cleared` */
+function bitsText({ set, cleared }: NonNullable<Step['endedBy']>): string {
+  const parts = [
+    [set, 'set'],
+    [cleared, 'cleared'],
+  ] as const;
+  return parts
+    .filter(([bits]) => bits.length > 0)
+    .map(([bits, how]) => `${bits.length === 1 ? 'bit' : 'bits'} ${bitList(bits)} ${how}`)
+    .join(', ');
 }
 
 interface ChangeProps {
@@ -176,11 +216,7 @@ function Change({ before, now }: ChangeProps) {
   );
 }
 
-function Values({
-  entries,
-}: {
-  readonly entries: readonly mmiobridge.v1.HistoryEntry.$Properties[];
-}) {
+function Values({ entries }: { readonly entries: readonly HistoryEntry[] }) {
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const element = box.current;
@@ -189,9 +225,13 @@ function Values({
     const color = (name: string): string => style.getPropertyValue(name).trim();
     const times: number[] = [];
     const values: number[] = [];
-    for (const { firstNs, lastNs, valueLow, valueHigh } of entries) {
-      const value = (valueHigh ?? 0) * 2 ** 32 + (valueLow ?? 0);
-      times.push((firstNs ?? 0) / 1e9, (lastNs ?? 0) / 1e9);
+    for (const {
+      firstNs,
+      lastNs,
+      value: [lo, hi],
+    } of entries) {
+      const value = hi * 2 ** 32 + lo;
+      times.push(firstNs / 1e9, lastNs / 1e9);
       values.push(value, value);
     }
     const plot = new uPlot(

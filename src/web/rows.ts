@@ -77,7 +77,7 @@ async function load(number: number): Promise<void> {
 
 function decode(message: mmiobridge.v1.Rows.$Properties): Row[] {
   const decoder = new PayloadDecoder();
-  const numbers = f64(message.number);
+  const numbers = f64(message.rowNumber);
   const lo = u32(message.beforeLow);
   const hi = u32(message.beforeHigh);
   const rows: Row[] = [];

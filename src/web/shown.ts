@@ -1,5 +1,7 @@
+import type { HistogramResult } from '../analysis/histogram.ts';
+import type { RegisterCount } from '../analysis/register-counts.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
-import type { Histogram, RegisterTraffic, Shown } from './state.ts';
+import type { Shown } from './state.ts';
 
 /** Slots: the list has filter and span, the timeline filter and zoom, the map the span alone. */
 export const LIST = 0;
@@ -22,10 +24,11 @@ export function toShown(message: mmiobridge.v1.Selection.$Properties): Shown {
     histogram: toHistogram(message.histogram ?? {}),
     registers: toRegisters(message.registers ?? {}),
     registerCount: message.registerCount ?? 0,
+    others: { reads: message.otherReads ?? 0, writes: message.otherWrites ?? 0 },
   };
 }
 
-function toHistogram(message: mmiobridge.v1.Histogram.$Properties): Histogram {
+function toHistogram(message: mmiobridge.v1.Histogram.$Properties): HistogramResult {
   return {
     fromNs: message.fromNs ?? 0,
     widthNs: message.widthNs ?? 1,
@@ -35,7 +38,7 @@ function toHistogram(message: mmiobridge.v1.Histogram.$Properties): Histogram {
   };
 }
 
-function toRegisters(message: mmiobridge.v1.Registers.$Properties): RegisterTraffic[] {
+function toRegisters(message: mmiobridge.v1.Registers.$Properties): RegisterCount[] {
   const region = new Uint16Array(aligned(message.region));
   const low = u32(message.offsetLow);
   const high = u32(message.offsetHigh);

@@ -1,34 +1,17 @@
 /** What the page knows, as signals; what a person chooses, and what follows from it. */
 import { computed, signal } from '@preact/signals';
+import type { HistogramResult } from '../analysis/histogram.ts';
+import type { ReadsAndWrites } from '../analysis/region-counts.ts';
+import type { RegisterCount } from '../analysis/register-counts.ts';
+import type { Span } from '../analysis/span.ts';
 import type { CoverageStatement } from '../model/coverage.ts';
 import type { EndEvent, LossEvent, MarkEvent, RecordingHeader } from '../model/events.ts';
 import { Tables } from '../model/tables.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 
-export interface Span {
-  readonly fromNs: number;
-  readonly toNs: number;
-}
-
 export interface Register {
   readonly region: number;
   readonly offset: number;
-}
-
-export interface RegisterTraffic extends Register {
-  readonly reads: number;
-  readonly writes: number;
-  readonly valueLo: number;
-  readonly valueHi: number;
-  readonly width: number;
-}
-
-export interface Histogram {
-  readonly fromNs: number;
-  readonly widthNs: number;
-  readonly reads: Uint32Array;
-  readonly writes: Uint32Array;
-  readonly interrupts: Uint32Array;
 }
 
 /** What a slot shows. */
@@ -38,9 +21,11 @@ export interface Shown {
   readonly caughtUp: boolean;
   readonly reads: number;
   readonly writes: number;
-  readonly histogram: Histogram;
-  readonly registers: readonly RegisterTraffic[];
+  readonly histogram: HistogramResult;
+  readonly registers: readonly RegisterCount[];
   readonly registerCount: number;
+  /** Accesses to registers beyond those that are told apart. */
+  readonly others: ReadsAndWrites;
 }
 
 export type Connection = 'connecting' | 'open' | 'lost' | 'refused';

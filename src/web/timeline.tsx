@@ -2,10 +2,13 @@
  * Reads, writes and interrupts per interval, a lane each: their numbers differ by orders of
  * magnitude, so each lane is as high as its own maximum, and logarithmic. Drag selects a span.
  */
+import type { HistogramResult } from '../analysis/histogram.ts';
+import type { Span } from '../analysis/span.ts';
 import { effect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
-import { count, length, moment } from './format.ts';
+import { count } from '../base/format.ts';
+import { length, moment } from './format.ts';
 import { clearAll, setSpan, toggleZoom } from './actions.ts';
 import * as state from './state.ts';
 
@@ -66,7 +69,7 @@ function LaneMax({ name }: { readonly name: Lane['name'] }) {
   return <small>max {count(most)}</small>;
 }
 
-export function spanText(span: state.Span | undefined): string {
+export function spanText(span: Span | undefined): string {
   if (span === undefined) return 'everything';
   return `${moment(span.fromNs)} – ${moment(span.toNs)} s (${length(span.toNs - span.fromNs)})`;
 }
@@ -100,7 +103,7 @@ function css(name: string): string {
 }
 
 /** Times as seconds, and each lane as a curve between 0 and 1. */
-function dataOf(histogram: state.Histogram): [number[], ...number[][]] {
+function dataOf(histogram: HistogramResult): [number[], ...number[][]] {
   const { fromNs, widthNs } = histogram;
   const times = Array.from(histogram.reads, (_, at) => (fromNs + at * widthNs) / 1e9);
   times.push((fromNs + times.length * widthNs) / 1e9);
@@ -243,7 +246,7 @@ function mount(element: HTMLDivElement): () => void {
   };
 }
 
-const EMPTY: state.Histogram = {
+const EMPTY: HistogramResult = {
   fromNs: 0,
   widthNs: 1,
   reads: new Uint32Array(0),

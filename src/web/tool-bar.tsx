@@ -1,7 +1,8 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { clearAll, jumpToMark, spanBetweenMarks, toggleZoom } from './actions.ts';
-import { count, moment } from './format.ts';
+import { count } from '../base/format.ts';
+import { moment } from './format.ts';
 import * as state from './state.ts';
 import { spanText } from './timeline.tsx';
 

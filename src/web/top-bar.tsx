@@ -1,6 +1,7 @@
 import type { CoverageStatement } from '../model/coverage.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
-import { bytes, count, length, short } from './format.ts';
+import { bytes, count } from '../base/format.ts';
+import { length, short } from './format.ts';
 import * as state from './state.ts';
 
 const { State } = v1.Summary;
@@ -146,7 +147,7 @@ function StateBadge() {
 }
 
 function LossBadge() {
-  const { lost = 0, lossEvents = 0, damages = 0 } = state.summary.value;
+  const { lost = 0, lossEvents = 0, damages = 0, unknownFrames = 0 } = state.summary.value;
   const parts = [];
   if ((lossEvents ?? 0) > 0) {
     parts.push(
@@ -154,6 +155,7 @@ function LossBadge() {
     );
   }
   if ((damages ?? 0) > 0) parts.push(`${damages} damaged places`);
+  if ((unknownFrames ?? 0) > 0) parts.push(`${unknownFrames} frames of a newer version left out`);
   return (
     <button
       class={`badge ${parts.length === 0 ? 'ok' : 'bad'}`}

@@ -38,6 +38,8 @@ function eventToMessage(event: RecordingEvent): FrameMessage {
       return { unmap: { timeNs, mapId: event.mapId } };
     case 'mark':
       return { mark: { timeNs, text: utf(event.text) } };
+    case 'notice':
+      return { notice: { timeNs, text: utf(event.text) } };
     case 'loss': {
       const { count, durationNs, reason } = event;
       return { loss: { timeNs, count, durationNs, reason: utf(reason) } };

@@ -11,6 +11,7 @@ import {
   SOURCE,
   wordOf,
 } from './enums.ts';
+import { MAX_DEVICES, MAX_REGIONS } from '../model/tables.ts';
 import type { mmiobridge } from './generated/types.ts';
 import type { FrameMessage } from './messages.ts';
 
@@ -19,60 +20,60 @@ import type { FrameMessage } from './messages.ts';
 
 type Maybe<T> = T | null | undefined;
 
-/** The event in a frame; undefined for a frame of the session header, of accesses, or of nothing. */
-export function messageToEvent(frame: FrameMessage): RecordingEvent | undefined {
-  if (frame.device) {
-    const { timeNs, device } = frame.device;
-    return { kind: 'device', timeNs: whole(timeNs), device: toDevice(present(device)) };
-  }
-  if (frame.region) {
-    const { timeNs, region } = frame.region;
-    return { kind: 'region', timeNs: whole(timeNs), region: toRegion(present(region)) };
-  }
-  if (frame.map) {
-    const { timeNs, mapping } = frame.map;
-    return { kind: 'map', timeNs: whole(timeNs), mapping: toMapping(present(mapping)) };
-  }
-  if (frame.unmap) {
-    const { timeNs, mapId } = frame.unmap;
-    return { kind: 'unmap', timeNs: whole(timeNs), mapId: mapId ?? 0 };
-  }
-  if (frame.mark) {
-    return { kind: 'mark', timeNs: whole(frame.mark.timeNs), text: frame.mark.text ?? '' };
-  }
-  if (frame.loss) {
-    const { timeNs, count, durationNs, reason } = frame.loss;
-    return {
-      kind: 'loss',
-      timeNs: whole(timeNs),
-      count: whole(count),
-      durationNs: whole(durationNs),
-      reason: reason ?? '',
-    };
-  }
-  if (frame.interrupt) {
-    const { timeNs, device, type, vector } = frame.interrupt;
-    return {
-      kind: 'interrupt',
-      timeNs: whole(timeNs),
-      device: device ?? 0,
-      type: wordOf(INTERRUPT_TYPE, type, 'interrupt type'),
-      vector: vector ?? 0,
-    };
-  }
-  if (frame.reset) {
-    return { kind: 'reset', timeNs: whole(frame.reset.timeNs), device: frame.reset.device ?? 0 };
-  }
-  if (frame.vmState) {
-    const { timeNs, state } = frame.vmState;
-    return { kind: 'vm-state', timeNs: whole(timeNs), state: state ?? '' };
-  }
-  if (frame.coverage) {
-    const { timeNs, statement } = frame.coverage;
-    return { kind: 'coverage', timeNs: whole(timeNs), statement: toCoverage(present(statement)) };
-  }
-  if (frame.damage) {
-    const { timeNs, position, reason, evidence } = frame.damage;
+/** Fields of `Frame` that hold an event each. */
+type EventField = Exclude<
+  keyof FrameMessage,
+  'header' | 'accessBatch' | 'bridge' | 'body' | '$unknowns'
+>;
+
+/** How each kind of frame is read; one that is missing here does not compile. */
+const READERS: {
+  readonly [Field in EventField]: (message: NonNullable<FrameMessage[Field]>) => RecordingEvent;
+} = {
+  device: ({ timeNs, device }) => ({
+    kind: 'device',
+    timeNs: whole(timeNs),
+    device: toDevice(present(device)),
+  }),
+  region: ({ timeNs, region }) => ({
+    kind: 'region',
+    timeNs: whole(timeNs),
+    region: toRegion(present(region)),
+  }),
+  map: ({ timeNs, mapping }) => ({
+    kind: 'map',
+    timeNs: whole(timeNs),
+    mapping: toMapping(present(mapping)),
+  }),
+  unmap: ({ timeNs, mapId }) => ({ kind: 'unmap', timeNs: whole(timeNs), mapId: mapId ?? 0 }),
+  mark: ({ timeNs, text }) => ({ kind: 'mark', timeNs: whole(timeNs), text: text ?? '' }),
+  notice: ({ timeNs, text }) => ({ kind: 'notice', timeNs: whole(timeNs), text: text ?? '' }),
+  loss: ({ timeNs, count, durationNs, reason }) => ({
+    kind: 'loss',
+    timeNs: whole(timeNs),
+    count: whole(count),
+    durationNs: whole(durationNs),
+    reason: reason ?? '',
+  }),
+  interrupt: ({ timeNs, device, type, vector }) => ({
+    kind: 'interrupt',
+    timeNs: whole(timeNs),
+    device: device ?? 0,
+    type: wordOf(INTERRUPT_TYPE, type, 'interrupt type'),
+    vector: vector ?? 0,
+  }),
+  reset: ({ timeNs, device }) => ({ kind: 'reset', timeNs: whole(timeNs), device: device ?? 0 }),
+  vmState: ({ timeNs, state }) => ({
+    kind: 'vm-state',
+    timeNs: whole(timeNs),
+    state: state ?? '',
+  }),
+  coverage: ({ timeNs, statement }) => ({
+    kind: 'coverage',
+    timeNs: whole(timeNs),
+    statement: toCoverage(present(statement)),
+  }),
+  damage: ({ timeNs, position, reason, evidence }) => {
     const { segment, offset } = present(position);
     return {
       kind: 'damage',
@@ -81,18 +82,26 @@ export function messageToEvent(frame: FrameMessage): RecordingEvent | undefined 
       reason: reason ?? '',
       evidence: evidence ?? '',
     };
-  }
-  if (frame.line) {
-    return { kind: 'line', timeNs: whole(frame.line.timeNs), text: frame.line.text ?? '' };
-  }
-  if (frame.end) {
-    const { timeNs, complete, counters } = frame.end;
-    return {
-      kind: 'end',
-      timeNs: whole(timeNs),
-      complete: complete ?? false,
-      counters: toCounters(present(counters)),
-    };
+  },
+  line: ({ timeNs, text }) => ({ kind: 'line', timeNs: whole(timeNs), text: text ?? '' }),
+  end: ({ timeNs, complete, counters }) => ({
+    kind: 'end',
+    timeNs: whole(timeNs),
+    complete: complete ?? false,
+    counters: toCounters(present(counters)),
+  }),
+};
+
+export const EVENT_FIELDS = Object.keys(READERS) as readonly EventField[];
+
+/** The event in a frame; undefined for a frame of anything else. */
+export function messageToEvent(frame: FrameMessage): RecordingEvent | undefined {
+  for (const field of EVENT_FIELDS) {
+    const message = frame[field];
+    if (message === undefined || message === null) continue;
+    // The table holds field and reader together; the compiler loses that in a loop.
+    const read = READERS[field] as (message: unknown) => RecordingEvent;
+    return read(message);
   }
   return undefined;
 }
@@ -116,7 +125,7 @@ function toDevice(message: mmiobridge.v1.Device.$Properties): Device {
   const bars = message.bars ?? [];
   if (bars.length !== BAR_SLOTS) throw damaged(`a device with ${bars.length} BAR slots`);
   return {
-    id: message.id ?? 0,
+    id: index(message.id, MAX_DEVICES, 'device'),
     name: message.name ?? '',
     type: message.type ?? '',
     qemuId: message.qemuId ?? '',
@@ -138,7 +147,7 @@ function toDevice(message: mmiobridge.v1.Device.$Properties): Device {
 
 function toRegion(message: mmiobridge.v1.Region.$Properties): Region {
   return {
-    id: message.id ?? 0,
+    id: index(message.id, MAX_REGIONS, 'region'),
     device: message.device ?? 0,
     kind: wordOf(REGION_KIND, message.kind, 'region kind'),
     bar: message.bar ?? 0,
@@ -190,6 +199,13 @@ function whole(value: Maybe<number>): number {
   const number = value ?? 0;
   if (!Number.isInteger(number)) throw damaged(`the number ${number} where a whole one belongs`);
   return number;
+}
+
+/** Ids are indices: a large one would cost as much as all before it. */
+function index(value: Maybe<number>, limit: number, what: string): number {
+  const id = value ?? 0;
+  if (id >= limit) throw damaged(`${what} ${id}; there are at most ${limit}`);
+  return id;
 }
 
 function finite(value: Maybe<number>): number {

@@ -1,4 +1,5 @@
-import { AccessBatch, NO_CPU, type SourcePosition } from '../../src/model/access-batch.ts';
+import { AccessBatch, NO_CPU } from '../../src/model/access-batch.ts';
+import type { SourcePosition } from '../../src/model/position.ts';
 import { NO_BAR } from '../../src/model/device.ts';
 import type { RecordingEvent, RecordingHeader } from '../../src/model/events.ts';
 import { isBatch, type StreamItem } from '../../src/model/stream.ts';
@@ -138,6 +139,7 @@ export const EVENTS: {
   },
   unmap: { kind: 'unmap', timeNs: 4, mapId: 7 },
   mark: { kind: 'mark', timeNs: 5, text: 'modeset 1920×1080 \u0000\n' },
+  notice: { kind: 'notice', timeNs: 5, text: 'gpu BAR0: no mapping known' },
   loss: { kind: 'loss', timeNs: 6, count: -1, durationNs: 2 ** 40, reason: 'spool full' },
   interrupt: { kind: 'interrupt', timeNs: 7, device: 0, type: 'msix', vector: 2047 },
   reset: { kind: 'reset', timeNs: 8, device: 0 },

@@ -4,7 +4,10 @@ import type { BarBase } from '../../attribution/devices.ts';
 import { INPUT_FORMATS } from '../../sources/detect.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
 import { gather, markOption } from '../parse.ts';
-import { EXIT, count, say } from '../print.ts';
+import { counted } from '../../base/format.ts';
+import { accessesOf } from '../../analysis/totals.ts';
+import { positionText } from '../../model/position.ts';
+import { EXIT, say } from '../print.ts';
 
 const HELP = `
 Reads QEMU trace logs of any origin (also in pieces, given in order), captures and
@@ -57,22 +60,26 @@ export function convertCommand(): AnyCommand {
       to: options.to,
       marks: options.mark,
     });
-    const whole = result.damaged === 0 && result.losses === 0;
-    say(counted(result.accesses, 'access', 'accesses'));
-    if (result.losses > 0) {
-      say(`${counted(result.losses, 'place', 'places')} where accesses were lost`);
+    const { totals, damages, unknownFrames } = result;
+    const isWhole = totals.damages === 0 && totals.lossEvents === 0;
+    say(counted(accessesOf(totals), 'access', 'accesses'));
+    if (totals.lossEvents > 0) {
+      say(`${counted(totals.lossEvents, 'place')} where accesses were lost`);
     }
-    if (result.damaged > 0) {
-      say(`${counted(result.damaged, 'damaged place', 'damaged places')}, stepped over:`);
-      for (const line of result.evidence) say(`  ${line}`);
+    if (totals.damages > 0) {
+      say(`${counted(totals.damages, 'damaged place')}, stepped over:`);
+      for (const { position, reason, evidence } of damages) {
+        say(`  ${positionText(position)}: ${reason}: ${evidence}`);
+      }
     }
-    process.exitCode = whole ? EXIT.complete : EXIT.incomplete;
+    for (const [field, frames] of unknownFrames) {
+      say(
+        `${counted(frames, 'frame')} of a kind that this version does not know (field ${field}), left out`,
+      );
+    }
+    process.exitCode = isWhole ? EXIT.complete : EXIT.incomplete;
   });
   return command as unknown as AnyCommand;
-}
-
-function counted(n: number, one: string, many: string): string {
-  return `${count(n)} ${n === 1 ? one : many}`;
 }
 
 function gatherBase(text: string, before: readonly BarBase[] | undefined): BarBase[] {

@@ -14,7 +14,8 @@ import {
   type ListedSession,
 } from '../../recording/session/session-folder.ts';
 import { MmioError } from '../../base/errors.ts';
-import { answer, bytes, count, duration } from '../print.ts';
+import { bytes, count } from '../../base/format.ts';
+import { answer, duration } from '../print.ts';
 
 interface Entry {
   readonly session: string;

@@ -118,7 +118,8 @@ async function startPage(wanted: RunOptions['page']): Promise<LivePage | undefin
 
 function report(started: Started, end: RecordingEnd, options: RunOptions, seconds: number): void {
   const { counters, coverage } = end;
-  const facts = { statistics: started.statistics, counters, coverage, seconds };
+  const counts = started.counts.result();
+  const facts = { tables: started.counts.tables, counts, counters, coverage, seconds };
   for (const line of formatSummary({ ...facts, busiest: options.busiest })) say(line);
   for (const path of started.info.outputs) {
     if (path !== '-') say(`written   ${path}`);

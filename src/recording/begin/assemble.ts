@@ -37,7 +37,7 @@ import type { Checkpoint, RecordSource, SessionInfo } from '../session/session-f
 import { Attribution } from '../../attribution/attribution.ts';
 import type { Spool } from '../spool/spool.ts';
 import { seenOfQemu } from '../source/trace-events.ts';
-import { Statistics } from '../../analysis/statistics.ts';
+import { RecordingCounts } from '../../analysis/recording-counts.ts';
 import { UserLogWriter } from '../run/user-log.ts';
 import { detach, passingOn, forwardUserLog } from './detach.ts';
 
@@ -69,7 +69,7 @@ export type GoingOnOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openR
 /** A recording that has begun. */
 export interface Started {
   readonly live: RunningRecording;
-  readonly statistics: Statistics;
+  readonly counts: RecordingCounts;
   readonly info: SessionInfo;
   readonly dir: SessionFolder;
   /** undefined where we did not start QEMU. */
@@ -156,7 +156,7 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   const isRecorded = (address: number) => attribution.devices.mappingAt(address) !== undefined;
   const decoder = decoderFor(info, checkpoint, isRecorded, userLog);
   const attribution = new Attribution(info.selection, decoder.targets, checkpoint?.attribution);
-  const statistics = new Statistics(checkpoint);
+  const counts = new RecordingCounts(checkpoint?.counts);
   if (vm !== undefined) {
     attribution.vcpuOfThread = await readVcpus(vm.qmp);
     await learnDevices(vm.qmp, attribution.devices);
@@ -165,7 +165,7 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
   const notes = vm === undefined ? [] : await optionNotes(vm.qmp, attribution.devices);
   const position = checkpoint?.position ?? spool.position;
   decoder.beginSegment(position.segment, position.offset);
-  decoder.damagedLines = checkpoint?.damagedLines ?? 0;
+  decoder.stampedLines = checkpoint?.stampedLines ?? 0;
   decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
   for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
 
@@ -196,7 +196,7 @@ async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Pr
       userLog,
       decoder,
       attribution,
-      statistics,
+      counts,
       notes,
       pc: pc || undefined,
       kvm,
@@ -227,7 +227,7 @@ interface OpenParts {
   readonly userLog: UserLogWriter | undefined;
   readonly decoder: SpoolDecoder;
   readonly attribution: Attribution;
-  readonly statistics: Statistics;
+  readonly counts: RecordingCounts;
   readonly notes: readonly string[];
   readonly pc: PcTap | undefined;
   readonly kvm: KvmSource | undefined;
@@ -237,7 +237,7 @@ interface OpenParts {
 /** Opens the outputs, and begins. */
 async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Started> {
   const { dir, spool, vm, info, options, checkpoint } = assembly;
-  const { remote, userLog, decoder, attribution, statistics, notes, pc, kvm, plugin } = parts;
+  const { remote, userLog, decoder, attribution, counts, notes, pc, kvm, plugin } = parts;
   const { header } = info;
   let live: RunningRecording | undefined;
   const outputs = await OutputSet.open(info.outputs, {
@@ -248,7 +248,7 @@ async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Start
     ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
   });
   if (checkpoint === undefined) await outputs.begin(header);
-  else outputs.resume(header, checkpoint.tables);
+  else outputs.resume(header, checkpoint.counts.tables);
   await dir.writeInfo(info);
 
   live = new RunningRecording({
@@ -268,7 +268,7 @@ async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Start
       decoder,
       attribution,
       outputs,
-      statistics,
+      counts,
       vm,
       userLog,
       pc,
@@ -289,7 +289,7 @@ async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Start
     },
   });
   await live.start();
-  return { live, statistics, info, dir, child: assembly.child, attribution };
+  return { live, counts, info, dir, child: assembly.child, attribution };
 }
 
 /** What a recording sees of QEMU's own parts of devices. */

@@ -5,6 +5,7 @@ import { readInventory } from '../../machine/inventory.ts';
 import { parseFlatView } from '../../machine/mtree.ts';
 import { readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
 import { MmioError } from '../../base/errors.ts';
+import { vendorDevice } from '../../base/format.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
 import { guestAddress, isPassedThrough } from '../../model/device.ts';
 import type { QmpClient } from '../../qmp/client.ts';
@@ -49,11 +50,11 @@ export async function optionNotes(qmp: QmpClient, devices: Devices): Promise<rea
 
 /** A device on one line, for people. */
 export function describeDevice({ device }: DeviceState): string {
-  const ids = [device.vendorId, device.deviceId].map((id) => id.toString(16).padStart(4, '0'));
+  const ids = vendorDevice(device.vendorId, device.deviceId);
   const where = device.bus < 0 ? 'behind a bridge' : `at ${guestAddress(device)}`;
   const id = device.qemuId === '' ? 'no id' : `id ${device.qemuId}`;
   const host = device.hostAddress === '' ? '' : `, host ${device.hostAddress}`;
-  return `${device.type || 'device'} ${ids.join(':')} ${where} (${id}${host})`;
+  return `${device.type || 'device'} ${ids} ${where} (${id}${host})`;
 }
 
 /** Throws MmioError `not-found`, with what there is, where the selection fits no device. */

@@ -7,14 +7,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Vm, VmEnd } from '../../machine/vm.ts';
-import type { SourcePosition } from '../../model/access-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
 import type { CoverageRange, CoverageStatement } from '../../model/coverage.ts';
 import type { Counters, RecordingEvent, RecordingHeader } from '../../model/events.ts';
 import type { StreamItem } from '../../model/stream.ts';
 import { KvmDecoder } from '../../sources/kvm-tracepoints/decoder.ts';
 import { PluginDecoder } from '../../sources/plugin/decoder.ts';
 import type { QemuLogDecoder } from '../../sources/qemu-log/decoder.ts';
-import { RawBatch, type TraceEvent } from '../../sources/raw-batch.ts';
+import { RawBatch } from '../../sources/raw-batch.ts';
+import type { RawEvent } from '../../sources/raw-events.ts';
 import { BAR_POLL_MS } from '../source/kvm/bar-poll.ts';
 import type { Journal } from '../session/journal.ts';
 import type { KvmSource } from '../source/kvm/source.ts';
@@ -24,7 +25,8 @@ import type { PluginWriter } from '../source/plugin/writer.ts';
 import type { Checkpoint, SessionFolder } from '../session/session-folder.ts';
 import type { Attribution } from '../../attribution/attribution.ts';
 import type { Spool } from '../spool/spool.ts';
-import type { Statistics } from '../../analysis/statistics.ts';
+import { countersOf } from '../../analysis/totals.ts';
+import type { RecordingCounts } from '../../analysis/recording-counts.ts';
 import type { UserLogWriter } from './user-log.ts';
 
 const POLL_MS = 10;
@@ -42,7 +44,7 @@ export interface RecorderParts {
   readonly decoder: SpoolDecoder;
   readonly attribution: Attribution;
   readonly outputs: OutputSet;
-  readonly statistics: Statistics;
+  readonly counts: RecordingCounts;
   /** undefined: QEMU is gone, and what it left is all there is. */
   readonly vm: Vm | undefined;
   /** Asks QMP again what devices there are and where; not called when there is no VM. */
@@ -123,7 +125,8 @@ export class Recorder {
   }
 
   get counters(): Counters {
-    return this.#parts.attribution.counters(this.#parts.decoder);
+    const { attribution, counts, decoder } = this.#parts;
+    return countersOf(counts.totals, attribution.otherLines(decoder.otherLines));
   }
 
   get lastTimeNs(): number {
@@ -227,7 +230,7 @@ export class Recorder {
   /** A mapping of a function that QMP has not told of: hot-plugged, or behind a bridge. */
   #needsDevices(item: object): boolean {
     if (!('kind' in item) || this.#parts.vm === undefined || this.#sourceEnded) return false;
-    const event = item as TraceEvent;
+    const event = item as RawEvent;
     return event.kind === 'mapping' && this.#parts.attribution.devices.isUnknown(event);
   }
 
@@ -236,9 +239,9 @@ export class Recorder {
   }
 
   async #write(item: StreamItem): Promise<void> {
-    const { statistics, pc } = this.#parts;
-    if (item instanceof RawBatch) pc?.fill(item, statistics.tables);
-    statistics.write(item);
+    const { counts, pc } = this.#parts;
+    if (item instanceof RawBatch) pc?.fill(item, counts.tables);
+    counts.write(item);
     if ('kind' in item && item.kind === 'map') this.#mapSeen = true;
     const written = this.#parts.outputs.write(item);
     if (written !== undefined) await written;
@@ -333,16 +336,14 @@ export class Recorder {
   }
 
   #state(): Omit<Checkpoint, 'outputBytes' | 'userLogBytes'> {
-    const { decoder, journal, attribution, statistics, pc } = this.#parts;
+    const { decoder, journal, attribution, counts, pc } = this.#parts;
     return structuredClone({
       position: decoder.position,
       journalTaken: journal.taken,
       attribution: attribution.snapshot(),
-      tables: statistics.tables.snapshot(),
-      regionReads: statistics.regionReads,
-      regionWrites: statistics.regionWrites,
-      damagedLines: decoder.damagedLines,
+      counts: counts.snapshot(),
       otherLines: [...decoder.otherLines],
+      stampedLines: decoder.stampedLines,
       unstampedLines: decoder.unstampedLines,
       coverage: this.#coverage,
       notes: this.#parts.notes,

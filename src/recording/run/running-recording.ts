@@ -4,6 +4,7 @@
  */
 import type { Server } from 'node:net';
 import { messageOf } from '../../base/errors.ts';
+import { accessesByDevice } from '../../analysis/region-counts.ts';
 import type { QmpEvent } from '../../qmp/client.ts';
 import { serveControl, type ControlRequest } from '../session/control-socket.ts';
 import { SpoolGuard } from './spool-guard.ts';
@@ -166,22 +167,15 @@ export class RunningRecording {
 
   async status(): Promise<RecordingStatus> {
     const { info, parts } = this.#options;
-    const { regionReads, regionWrites, tables } = parts.statistics;
-    const devices: Record<string, number> = {};
-    for (const region of tables.regions) {
-      if (region === undefined) continue;
-      const name = tables.deviceName(region.device);
-      const count = (regionReads[region.id] ?? 0) + (regionWrites[region.id] ?? 0);
-      devices[name] = (devices[name] ?? 0) + count;
-    }
+    const { tables, regions, totals } = parts.counts;
     const held = this.#guard?.paused === true ? 'guest paused' : 'recording';
     const recording = this.#guard?.dropping === true ? 'dropping' : held;
     return {
       session: info.id,
       elapsedSeconds: this.#recorder.nowNs() / 1e9,
       counters: this.#recorder.counters,
-      devices,
-      marks: parts.statistics.marks,
+      devices: accessesByDevice(regions, tables),
+      marks: totals.marks,
       spoolBytes: await parts.spool.usedBytes(),
       spoolLimitBytes: info.spoolLimitBytes,
       state: this.#ending === undefined ? recording : 'draining',

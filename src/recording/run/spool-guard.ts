@@ -87,7 +87,7 @@ export class SpoolGuard {
     if (!dropping) return;
     await writer.trace(true);
     const text = 'trace events on again';
-    journal.add({ at: await spool.end(), event: { kind: 'mark', timeNs: nowNs(), text } });
+    journal.add({ at: await spool.end(), event: { kind: 'notice', timeNs: nowNs(), text } });
     await rm(droppingFlag, { force: true });
   }
 
@@ -182,7 +182,7 @@ export class SpoolGuard {
     const timeNs = nowNs();
     const seconds = ((timeNs - (this.#droppingSinceNs ?? timeNs)) / 1e9).toFixed(6);
     const text = `trace events on again after ${seconds} s`;
-    journal.add({ at: await spool.end(), event: { kind: 'mark', timeNs, text } });
+    journal.add({ at: await spool.end(), event: { kind: 'notice', timeNs, text } });
     await rm(droppingFlag, { force: true });
     this.#droppingSinceNs = undefined;
     onProblem('the outputs have caught up: accesses are recorded again');

@@ -5,17 +5,13 @@
  */
 import { appendFileSync, readFileSync, truncateSync } from 'node:fs';
 import { systemCodeOf } from '../../base/errors.ts';
-import type { SourcePosition } from '../../model/access-batch.ts';
-import type { LossEvent, MarkEvent, VmStateEvent } from '../../model/events.ts';
+import { isBefore, type SourcePosition } from '../../model/position.ts';
+import type { LossEvent, MarkEvent, NoticeEvent, VmStateEvent } from '../../model/events.ts';
 
 export interface JournalEntry {
   /** The event goes before the byte at this place. */
   readonly at: SourcePosition;
-  readonly event: MarkEvent | LossEvent | VmStateEvent;
-}
-
-function isBefore(a: SourcePosition, b: SourcePosition): boolean {
-  return a.segment < b.segment || (a.segment === b.segment && a.offset < b.offset);
+  readonly event: MarkEvent | NoticeEvent | LossEvent | VmStateEvent;
 }
 
 export class Journal {

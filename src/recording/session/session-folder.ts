@@ -7,9 +7,9 @@ import { access, lstat, mkdir, readFile, readdir, rename, rm, writeFile } from '
 import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
-import type { SourcePosition } from '../../model/access-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
 import type { RecordingHeader } from '../../model/events.ts';
-import type { TablesSnapshot } from '../../model/tables.ts';
+import type { RecordingCountsSnapshot } from '../../analysis/recording-counts.ts';
 import type { UserLog } from '../../machine/argv-user.ts';
 import type { LogTarget } from '../../machine/log-target.ts';
 import { isAlive, type ProcessRef } from '../../machine/proc.ts';
@@ -69,15 +69,12 @@ export interface Checkpoint {
   readonly position: SourcePosition;
   readonly journalTaken: number;
   readonly attribution: AttributionSnapshot;
-  readonly tables: TablesSnapshot;
-  /** Accesses by `Region.id`. */
-  readonly regionReads: readonly number[];
-  readonly regionWrites: readonly number[];
+  readonly counts: RecordingCountsSnapshot;
   /** Length of each output, in the order of `SessionInfo.outputs`; then that of `remote`. */
   readonly outputBytes: readonly number[];
   readonly userLogBytes: number;
-  readonly damagedLines: number;
   readonly otherLines: readonly (readonly [string, number])[];
+  readonly stampedLines: number;
   readonly unstampedLines: number;
   readonly coverage: readonly CoverageRange[];
   readonly notes: readonly string[];

@@ -6,7 +6,7 @@ import { statSync, statfsSync } from 'node:fs';
 import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
-import type { SourcePosition } from '../../model/access-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
 
 export interface SpoolRead {
   readonly segment: number;

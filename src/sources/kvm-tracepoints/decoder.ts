@@ -6,8 +6,9 @@
  * that another process needs to go on.
  */
 import { escapeBytes } from '../../base/escape.ts';
-import type { SourcePosition } from '../../model/access-batch.ts';
-import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
+import { RawBatch } from '../raw-batch.ts';
+import type { RawEvent, RawTarget } from '../raw-events.ts';
 import { Kind } from './events.ts';
 import type { KvmFormats } from './formats.ts';
 import { FrameKind, HEAD_BYTES, MAGIC, MAX_BODY_BYTES } from './frames.ts';
@@ -36,7 +37,6 @@ export interface KvmDecoderSnapshot {
 export class KvmDecoder {
   readonly targets: readonly RawTarget[] = [{ kind: 'guest-address' }];
   readonly otherLines = new Map<string, number>();
-  damagedLines = 0;
   stampedLines = 0;
   unstampedLines = 0;
   /** vCPU of each thread; what other threads do is not taken. */
@@ -49,7 +49,7 @@ export class KvmDecoder {
   readonly #isRecorded: (address: number) => boolean;
   readonly #threads: Map<number, ThreadState>;
   readonly #batch = new RawBatch(BATCH_ROWS);
-  readonly #queue: TraceEvent[] = [];
+  readonly #queue: RawEvent[] = [];
 
   #segment = 0;
   #offset = 0;
@@ -108,7 +108,7 @@ export class KvmDecoder {
       this.#damage('cut off in the middle of a round', this.#bytes.length);
   }
 
-  next(): RawBatch | TraceEvent | undefined {
+  next(): RawBatch | RawEvent | undefined {
     this.#batch.length = 0;
     for (;;) {
       const event = this.#queue.shift();
@@ -173,7 +173,6 @@ export class KvmDecoder {
   }
 
   #damage(reason: string, count: number): void {
-    this.damagedLines++;
     this.#queue.push({
       kind: 'damage',
       timeNs: this.#timeNs,

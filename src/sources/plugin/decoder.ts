@@ -3,9 +3,10 @@
  * `QemuLogDecoder` has them for QEMU's log, which it reads, too: mappings, interrupts, resets and
  * configuration space come from there.
  */
-import type { SourcePosition } from '../../model/access-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
 import { QemuLogDecoder, type DecoderOptions } from '../qemu-log/decoder.ts';
-import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
+import { RawBatch } from '../raw-batch.ts';
+import type { RawEvent, RawTarget } from '../raw-events.ts';
 import { FrameKind, LOG_HEAD_BYTES, logPlaceOf, type LogPlace } from './frames.ts';
 import { HEAD_BYTES, RECORD_BYTES, RecordField, RecordFlag, WireType } from './wire.ts';
 
@@ -22,7 +23,7 @@ export class PluginDecoder {
   readonly #log: QemuLogDecoder;
   readonly #target: number;
   readonly #batch = new RawBatch(BATCH_ROWS);
-  readonly #queue: TraceEvent[] = [];
+  readonly #queue: RawEvent[] = [];
   readonly #numbers: number[];
   /** Session time 0, as a record has it. */
   readonly #startLo: number;
@@ -61,12 +62,6 @@ export class PluginDecoder {
   get otherLines(): Map<string, number> {
     return this.#log.otherLines;
   }
-  get damagedLines(): number {
-    return this.#log.damagedLines;
-  }
-  set damagedLines(count: number) {
-    this.#log.damagedLines = count;
-  }
   get unstampedLines(): number {
     return this.#log.unstampedLines;
   }
@@ -75,6 +70,9 @@ export class PluginDecoder {
   }
   get stampedLines(): number {
     return this.#log.stampedLines;
+  }
+  set stampedLines(count: number) {
+    this.#log.stampedLines = count;
   }
 
   /** Everything before it has been handed out; always the start of a frame. */
@@ -118,7 +116,7 @@ export class PluginDecoder {
   }
 
   /** As `QemuLogDecoder.next`. */
-  next(): RawBatch | TraceEvent | undefined {
+  next(): RawBatch | RawEvent | undefined {
     this.#batch.length = 0;
     for (;;) {
       const event = this.#queue.shift();
@@ -226,7 +224,7 @@ export class PluginDecoder {
     }
   }
 
-  #logItem(frame: number): RawBatch | TraceEvent | undefined {
+  #logItem(frame: number): RawBatch | RawEvent | undefined {
     if (!this.#inLog) {
       this.#log.feed(this.#bytes.subarray(HEAD_BYTES + LOG_HEAD_BYTES, frame));
       this.#inLog = true;

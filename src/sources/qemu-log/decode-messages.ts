@@ -1,8 +1,9 @@
 /** What the two threads of `threaded-decoder.ts` say to each other, and the memory they share. */
 import type { ErrorCode } from '../../base/errors.ts';
-import type { SourcePosition } from '../../model/access-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
 import type { DecodedSoFar } from './decoder.ts';
-import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
+import { RawBatch } from '../raw-batch.ts';
+import type { RawEvent, RawTarget } from '../raw-events.ts';
 
 /** Rows of a block: those of a full batch of the decoder, so that such a one goes alone. */
 export const BLOCK_ROWS = 4096;
@@ -23,7 +24,7 @@ export type RunOrEvent =
       readonly count: number;
       readonly position: SourcePosition | undefined;
     }
-  | TraceEvent;
+  | RawEvent;
 
 export type FromWorker =
   | {
@@ -37,7 +38,6 @@ export type FromWorker =
   | {
       readonly kind: 'end';
       readonly otherLines: ReadonlyMap<string, number>;
-      readonly damagedLines: number;
       readonly start: DecodedSoFar['start'];
     }
   | {

@@ -70,8 +70,8 @@ try {
     block = nextBlock();
   }
   flush();
-  const { otherLines, damagedLines, start } = decoder;
-  post({ kind: 'end', otherLines, damagedLines, start });
+  const { otherLines, start } = decoder;
+  post({ kind: 'end', otherLines, start });
 } catch (error) {
   flush();
   if (!(error instanceof MmioError)) throw error;

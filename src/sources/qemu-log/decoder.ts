@@ -11,10 +11,12 @@
  * that it takes is a line that the grammar reads the same way.
  */
 import { escapeBytes } from '../../base/escape.ts';
-import { NO_CPU, type SourcePosition } from '../../model/access-batch.ts';
+import { NO_CPU } from '../../model/access-batch.ts';
+import type { SourcePosition } from '../../model/position.ts';
 import { parseBody, splitPrefix, type ParsedAccess, type Stamp } from './grammar.ts';
 import { matches, MAX_TEMPLATE_BYTES, TargetTable, template, type Template } from './targets.ts';
-import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
+import { RawBatch } from '../raw-batch.ts';
+import type { RawEvent, RawTarget } from '../raw-events.ts';
 
 /** A longer line is damage. QEMU's trace lines are under 500 bytes. */
 export const MAX_LINE_BYTES = 64 * 1024;
@@ -57,7 +59,6 @@ export interface DecodedSoFar {
   readonly targets: readonly RawTarget[];
   /** Lines that are not ours, by the event's name. */
   readonly otherLines: ReadonlyMap<string, number>;
-  readonly damagedLines: number;
   /** Wall clock at session time 0, once it is known. */
   readonly start: { readonly sec: number; readonly ns: number } | undefined;
 }
@@ -65,7 +66,6 @@ export interface DecodedSoFar {
 export class QemuLogDecoder implements DecodedSoFar {
   readonly targets: readonly RawTarget[];
   readonly otherLines = new Map<string, number>();
-  damagedLines = 0;
   /** Lines with and without a time stamp. */
   stampedLines = 0;
   unstampedLines = 0;
@@ -87,7 +87,7 @@ export class QemuLogDecoder implements DecodedSoFar {
   /** Position in the segment of buffer index 0. */
   #bufferOffset = 0;
   #skippingLongLine = false;
-  #event: TraceEvent | undefined;
+  #event: RawEvent | undefined;
 
   #startSec: number | undefined;
   #startNs = 0;
@@ -151,7 +151,7 @@ export class QemuLogDecoder implements DecodedSoFar {
    * A full or, at the end of what was fed, a partial batch; or an event; or `undefined` when more
    * bytes are needed. A batch is valid until the next call.
    */
-  next(): RawBatch | TraceEvent | undefined {
+  next(): RawBatch | RawEvent | undefined {
     const batch = this.#batch;
     if (this.#event !== undefined) {
       const event = this.#event;
@@ -177,7 +177,7 @@ export class QemuLogDecoder implements DecodedSoFar {
   }
 
   /** All items of a stream that is one segment. A batch is valid until the next item is asked for. */
-  async *decode(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<RawBatch | TraceEvent> {
+  async *decode(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<RawBatch | RawEvent> {
     for await (const chunk of chunks) {
       this.feed(chunk);
       for (let item; (item = this.next()) !== undefined;) yield item;
@@ -239,7 +239,6 @@ export class QemuLogDecoder implements DecodedSoFar {
   }
 
   #damage(reason: string, start: number, end: number, goOnAt: number): void {
-    this.damagedLines++;
     this.#event = {
       kind: 'damage',
       timeNs: this.#timeNs,

@@ -4,7 +4,7 @@
  * of its tracetool's log backend. The decoder reads the frequent shapes by itself and comes here
  * for all the others; a test holds the two equal.
  */
-import type { TraceEvent, RawTarget } from '../raw-batch.ts';
+import type { RawEvent, RawTarget } from '../raw-events.ts';
 
 export interface ParsedAccess {
   readonly kind: 'access';
@@ -28,7 +28,7 @@ type Unstamped<T> = T extends unknown ? Omit<T, 'timeNs'> : never;
 
 export type ParsedLine =
   | ParsedAccess
-  | Exclude<Unstamped<TraceEvent>, { kind: 'damage' }>
+  | Exclude<Unstamped<RawEvent>, { kind: 'damage' }>
   | { readonly kind: 'other'; readonly name: string }
   | { readonly kind: 'damaged'; readonly reason: string };
 

@@ -1,4 +1,4 @@
-import type { RawTarget } from '../raw-batch.ts';
+import type { RawTarget } from '../raw-events.ts';
 
 /** Longer names go the plain way, so that no comparison looks further ahead than this. */
 export const MAX_TEMPLATE_BYTES = 200;

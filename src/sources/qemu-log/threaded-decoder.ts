@@ -8,21 +8,21 @@ import { MmioError } from '../../base/errors.ts';
 import { BLOCK_ROWS, Credits, shareBlock } from './decode-messages.ts';
 import type { FromWorker, WorkerTask } from './decode-messages.ts';
 import type { DecodedSoFar } from './decoder.ts';
-import { RawBatch, type TraceEvent, type RawTarget } from '../raw-batch.ts';
+import { RawBatch } from '../raw-batch.ts';
+import type { RawEvent, RawTarget } from '../raw-events.ts';
 
 const BLOCKS = 16;
 
 export class ThreadedDecoder implements DecodedSoFar {
   readonly targets: RawTarget[] = [];
   otherLines: ReadonlyMap<string, number> = new Map();
-  damagedLines = 0;
   start: DecodedSoFar['start'];
 
   /**
    * All items of the files, in order, as one log. A batch is valid until the next item is asked
    * for. Throws MmioError as `openInput` and its chunks do.
    */
-  async *decode(paths: readonly string[]): AsyncGenerator<RawBatch | TraceEvent> {
+  async *decode(paths: readonly string[]): AsyncGenerator<RawBatch | RawEvent> {
     const blocks = Array.from({ length: BLOCKS }, shareBlock);
     const task: WorkerTask = {
       paths,
@@ -39,7 +39,6 @@ export class ThreadedDecoder implements DecodedSoFar {
         this.start = message.start;
         if (message.kind === 'end') {
           this.otherLines = message.otherLines;
-          this.damagedLines = message.damagedLines;
           return;
         }
         this.targets.push(...message.targets);

@@ -42,11 +42,12 @@ const mmiobridge = $root.mmiobridge = (() => {
             Frame.prototype.line = null;
             Frame.prototype.end = null;
             Frame.prototype.bridge = null;
+            Frame.prototype.notice = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Frame.prototype, "body", {
-                get: $util.oneOfGetter($oneOfFields = ["header", "accessBatch", "device", "region", "map", "unmap", "mark", "loss", "interrupt", "reset", "vmState", "coverage", "damage", "line", "end", "bridge"]),
+                get: $util.oneOfGetter($oneOfFields = ["header", "accessBatch", "device", "region", "map", "unmap", "mark", "loss", "interrupt", "reset", "vmState", "coverage", "damage", "line", "end", "bridge", "notice"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -89,6 +90,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     $root.mmiobridge.v1.EndEvent.encode(message.end, writer.uint32(122).fork(), _depth + 1).ldelim();
                 if (message.bridge != null && $Object.hasOwnProperty.call(message, "bridge"))
                     $root.mmiobridge.v1.BridgeMessage.encode(message.bridge, writer.uint32(130).fork(), _depth + 1).ldelim();
+                if (message.notice != null && $Object.hasOwnProperty.call(message, "notice"))
+                    $root.mmiobridge.v1.NoticeEvent.encode(message.notice, writer.uint32(138).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -232,6 +235,13 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 break;
                             message.bridge = $root.mmiobridge.v1.BridgeMessage.decode(reader, reader.size(), $undefined, _depth + 1, message.bridge);
                             message.body = "bridge";
+                            continue;
+                        }
+                    case 17: {
+                            if (wireType !== 2)
+                                break;
+                            message.notice = $root.mmiobridge.v1.NoticeEvent.decode(reader, reader.size(), $undefined, _depth + 1, message.notice);
+                            message.body = "notice";
                             continue;
                         }
                     }
@@ -1880,6 +1890,100 @@ const mmiobridge = $root.mmiobridge = (() => {
             };
 
             return MarkEvent;
+        })();
+
+        v1.NoticeEvent = (function() {
+
+            const NoticeEvent = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            NoticeEvent.prototype.timeNs = 0;
+            NoticeEvent.prototype.text = "";
+
+            NoticeEvent.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.timeNs != null && $Object.hasOwnProperty.call(message, "timeNs") && !$Object.is(message.timeNs, 0))
+                    writer.uint32(9).double(message.timeNs);
+                if (message.text != null && $Object.hasOwnProperty.call(message, "text") && message.text !== "")
+                    writer.uint32(18).string(message.text);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            NoticeEvent.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.mmiobridge.v1.NoticeEvent();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.timeNs = value;
+                            else
+                                delete message.timeNs;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.text = value;
+                            else
+                                delete message.text;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return NoticeEvent;
         })();
 
         v1.LossEvent = (function() {
@@ -5723,6 +5827,7 @@ const mmiobridge = $root.mmiobridge = (() => {
             Summary.prototype.stalled = "";
             Summary.prototype.spoolBytes = 0;
             Summary.prototype.spoolLimitBytes = 0;
+            Summary.prototype.unknownFrames = 0;
 
             Summary.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -5763,6 +5868,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     writer.uint32(121).double(message.spoolBytes);
                 if (message.spoolLimitBytes != null && $Object.hasOwnProperty.call(message, "spoolLimitBytes") && !$Object.is(message.spoolLimitBytes, 0))
                     writer.uint32(129).double(message.spoolLimitBytes);
+                if (message.unknownFrames != null && $Object.hasOwnProperty.call(message, "unknownFrames") && !$Object.is(message.unknownFrames, 0))
+                    writer.uint32(137).double(message.unknownFrames);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5940,6 +6047,15 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 delete message.spoolLimitBytes;
                             continue;
                         }
+                    case 17: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.unknownFrames = value;
+                            else
+                                delete message.unknownFrames;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5991,6 +6107,8 @@ const mmiobridge = $root.mmiobridge = (() => {
             Selection.prototype.histogram = null;
             Selection.prototype.registers = null;
             Selection.prototype.registerCount = 0;
+            Selection.prototype.otherReads = 0;
+            Selection.prototype.otherWrites = 0;
 
             Selection.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -6017,6 +6135,10 @@ const mmiobridge = $root.mmiobridge = (() => {
                     $root.mmiobridge.v1.Registers.encode(message.registers, writer.uint32(66).fork(), _depth + 1).ldelim();
                 if (message.registerCount != null && $Object.hasOwnProperty.call(message, "registerCount") && message.registerCount !== 0)
                     writer.uint32(72).uint32(message.registerCount);
+                if (message.otherReads != null && $Object.hasOwnProperty.call(message, "otherReads") && !$Object.is(message.otherReads, 0))
+                    writer.uint32(81).double(message.otherReads);
+                if (message.otherWrites != null && $Object.hasOwnProperty.call(message, "otherWrites") && !$Object.is(message.otherWrites, 0))
+                    writer.uint32(89).double(message.otherWrites);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6123,6 +6245,24 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 message.registerCount = value;
                             else
                                 delete message.registerCount;
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.otherReads = value;
+                            else
+                                delete message.otherReads;
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.otherWrites = value;
+                            else
+                                delete message.otherWrites;
                             continue;
                         }
                     }
@@ -6453,7 +6593,7 @@ const mmiobridge = $root.mmiobridge = (() => {
 
             Rows.prototype.first = 0;
             Rows.prototype.frames = $util.emptyArray;
-            Rows.prototype.number = $util.newBuffer([]);
+            Rows.prototype.rowNumber = $util.newBuffer([]);
             Rows.prototype.known = $util.newBuffer([]);
             Rows.prototype.beforeLow = $util.newBuffer([]);
             Rows.prototype.beforeHigh = $util.newBuffer([]);
@@ -6470,8 +6610,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                 if (message.frames != null && message.frames.length)
                     for (let i = 0; i < message.frames.length; ++i)
                         writer.uint32(18).bytes(message.frames[i]);
-                if (message.number != null && $Object.hasOwnProperty.call(message, "number") && message.number.length)
-                    writer.uint32(26).bytes(message.number);
+                if (message.rowNumber != null && $Object.hasOwnProperty.call(message, "rowNumber") && message.rowNumber.length)
+                    writer.uint32(26).bytes(message.rowNumber);
                 if (message.known != null && $Object.hasOwnProperty.call(message, "known") && message.known.length)
                     writer.uint32(34).bytes(message.known);
                 if (message.beforeLow != null && $Object.hasOwnProperty.call(message, "beforeLow") && message.beforeLow.length)
@@ -6532,9 +6672,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 2)
                                 break;
                             if ((value = reader.bytes()).length)
-                                message.number = value;
+                                message.rowNumber = value;
                             else
-                                delete message.number;
+                                delete message.rowNumber;
                             continue;
                         }
                     case 4: {
@@ -6603,7 +6743,7 @@ const mmiobridge = $root.mmiobridge = (() => {
             HistoryEntry.prototype.pcLow = 0;
             HistoryEntry.prototype.pcHigh = 0;
             HistoryEntry.prototype.width = 0;
-            HistoryEntry.prototype.number = 0;
+            HistoryEntry.prototype.rowNumber = 0;
 
             HistoryEntry.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -6632,8 +6772,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     writer.uint32(72).uint32(message.pcHigh);
                 if (message.width != null && $Object.hasOwnProperty.call(message, "width") && message.width !== 0)
                     writer.uint32(80).uint32(message.width);
-                if (message.number != null && $Object.hasOwnProperty.call(message, "number") && !$Object.is(message.number, 0))
-                    writer.uint32(89).double(message.number);
+                if (message.rowNumber != null && $Object.hasOwnProperty.call(message, "rowNumber") && !$Object.is(message.rowNumber, 0))
+                    writer.uint32(89).double(message.rowNumber);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6761,9 +6901,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 1)
                                 break;
                             if (!$Object.is(value = reader.double(), 0))
-                                message.number = value;
+                                message.rowNumber = value;
                             else
-                                delete message.number;
+                                delete message.rowNumber;
                             continue;
                         }
                     }

@@ -74,8 +74,11 @@ export declare namespace mmiobridge {
             /** Frame bridge. */
             bridge?: (mmiobridge.v1.BridgeMessage.$Properties|null);
 
+            /** Frame notice. */
+            notice?: (mmiobridge.v1.NoticeEvent.$Properties|null);
+
             /** Frame body. */
-            body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
+            body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge"|"notice");
 
             /**
              * Encodes the specified Frame message. Does not implicitly {@link mmiobridge.v1.Frame.verify|verify} messages.
@@ -149,8 +152,11 @@ export declare namespace mmiobridge {
                 /** Frame bridge */
                 bridge?: (mmiobridge.v1.BridgeMessage.$Properties|null);
 
+                /** Frame notice */
+                notice?: (mmiobridge.v1.NoticeEvent.$Properties|null);
+
                 /** Frame body */
-                body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge");
+                body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge"|"notice");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -174,9 +180,10 @@ export declare namespace mmiobridge {
               line?: mmiobridge.v1.LineEvent.$Shape|null;
               end?: mmiobridge.v1.EndEvent.$Shape|null;
               bridge?: mmiobridge.v1.BridgeMessage.$Shape|null;
+              notice?: mmiobridge.v1.NoticeEvent.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ body?: undefined; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "header"; header: mmiobridge.v1.RecordingHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "accessBatch"; header?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "device"; header?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "region"; header?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "map"; header?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "unmap"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "mark"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "loss"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "interrupt"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "reset"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "vmState"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "coverage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null }|{ body?: "damage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null }|{ body?: "line"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null }|{ body?: "end"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null }|{ body?: "bridge"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape })
+              ({ body?: undefined; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "header"; header: mmiobridge.v1.RecordingHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "accessBatch"; header?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "device"; header?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "region"; header?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "map"; header?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "unmap"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "mark"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "loss"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "interrupt"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "reset"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "vmState"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "coverage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "damage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "line"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null; notice?: null }|{ body?: "end"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null; notice?: null }|{ body?: "bridge"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape; notice?: null }|{ body?: "notice"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice: mmiobridge.v1.NoticeEvent.$Shape })
             );
         }
 
@@ -1231,6 +1238,69 @@ export declare namespace mmiobridge {
 
             /** Shape of a MarkEvent. */
             type $Shape = mmiobridge.v1.MarkEvent.$Properties;
+        }
+
+        /**
+         * Properties of a NoticeEvent.
+         * @deprecated Use mmiobridge.v1.NoticeEvent.$Properties instead.
+         */
+        interface INoticeEvent extends mmiobridge.v1.NoticeEvent.$Properties {
+        }
+
+        /** Represents a NoticeEvent. */
+        class NoticeEvent {
+
+            /**
+             * Constructs a new NoticeEvent.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.NoticeEvent.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** NoticeEvent timeNs. */
+            timeNs: number;
+
+            /** NoticeEvent text. */
+            text: string;
+
+            /**
+             * Encodes the specified NoticeEvent message. Does not implicitly {@link mmiobridge.v1.NoticeEvent.verify|verify} messages.
+             * @param message NoticeEvent message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.NoticeEvent.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a NoticeEvent message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.NoticeEvent & mmiobridge.v1.NoticeEvent.$Shape} NoticeEvent
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.NoticeEvent & mmiobridge.v1.NoticeEvent.$Shape;
+        }
+
+        namespace NoticeEvent {
+
+            /** Properties of a NoticeEvent. */
+            interface $Properties {
+
+                /** NoticeEvent timeNs */
+                timeNs?: (number|null);
+
+                /** NoticeEvent text */
+                text?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a NoticeEvent. */
+            type $Shape = mmiobridge.v1.NoticeEvent.$Properties;
         }
 
         /**
@@ -3881,6 +3951,9 @@ export declare namespace mmiobridge {
             /** Summary spoolLimitBytes. */
             spoolLimitBytes: number;
 
+            /** Summary unknownFrames. */
+            unknownFrames: number;
+
             /**
              * Encodes the specified Summary message. Does not implicitly {@link mmiobridge.v1.Summary.verify|verify} messages.
              * @param message Summary message or plain object to encode
@@ -3952,6 +4025,9 @@ export declare namespace mmiobridge {
 
                 /** Summary spoolLimitBytes */
                 spoolLimitBytes?: (number|null);
+
+                /** Summary unknownFrames */
+                unknownFrames?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -4035,6 +4111,12 @@ export declare namespace mmiobridge {
             /** Selection registerCount. */
             registerCount: number;
 
+            /** Selection otherReads. */
+            otherReads: number;
+
+            /** Selection otherWrites. */
+            otherWrites: number;
+
             /**
              * Encodes the specified Selection message. Does not implicitly {@link mmiobridge.v1.Selection.verify|verify} messages.
              * @param message Selection message or plain object to encode
@@ -4085,6 +4167,12 @@ export declare namespace mmiobridge {
 
                 /** Selection registerCount */
                 registerCount?: (number|null);
+
+                /** Selection otherReads */
+                otherReads?: (number|null);
+
+                /** Selection otherWrites */
+                otherWrites?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -4299,8 +4387,8 @@ export declare namespace mmiobridge {
             /** Rows frames. */
             frames: Uint8Array[];
 
-            /** Rows number. */
-            number: Uint8Array;
+            /** Rows rowNumber. */
+            rowNumber: Uint8Array;
 
             /** Rows known. */
             known: Uint8Array;
@@ -4341,8 +4429,8 @@ export declare namespace mmiobridge {
                 /** Rows frames */
                 frames?: (Uint8Array[]|null);
 
-                /** Rows number */
-                number?: (Uint8Array|null);
+                /** Rows rowNumber */
+                rowNumber?: (Uint8Array|null);
 
                 /** Rows known */
                 known?: (Uint8Array|null);
@@ -4410,8 +4498,8 @@ export declare namespace mmiobridge {
             /** HistoryEntry width. */
             width: number;
 
-            /** HistoryEntry number. */
-            number: number;
+            /** HistoryEntry rowNumber. */
+            rowNumber: number;
 
             /**
              * Encodes the specified HistoryEntry message. Does not implicitly {@link mmiobridge.v1.HistoryEntry.verify|verify} messages.
@@ -4467,8 +4555,8 @@ export declare namespace mmiobridge {
                 /** HistoryEntry width */
                 width?: (number|null);
 
-                /** HistoryEntry number */
-                number?: (number|null);
+                /** HistoryEntry rowNumber */
+                rowNumber?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -8,7 +8,7 @@
 import { appendFileSync, readFileSync } from 'node:fs';
 import { systemCodeOf } from '../../../base/errors.ts';
 import { readInventory, type PciFunction } from '../../../machine/inventory.ts';
-import type { SourcePosition } from '../../../model/access-batch.ts';
+import { isBefore, type SourcePosition } from '../../../model/position.ts';
 import type { QmpClient } from '../../../qmp/client.ts';
 
 export const BAR_POLL_MS = 50;
@@ -112,8 +112,4 @@ function readAnswers(path: string): Answer[] {
     if (systemCodeOf(error) === 'ENOENT') return [];
     throw error;
   }
-}
-
-function isBefore(a: SourcePosition, b: SourcePosition): boolean {
-  return a.segment < b.segment || (a.segment === b.segment && a.offset < b.offset);
 }

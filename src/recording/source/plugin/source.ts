@@ -3,7 +3,7 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { MmioError } from '../../../base/errors.ts';
 import { onlyTcg, type Plugin } from '../../../machine/plugin.ts';
 import type { Vm } from '../../../machine/vm.ts';
-import type { SourcePosition } from '../../../model/access-batch.ts';
+import type { SourcePosition } from '../../../model/position.ts';
 import type { QmpClient } from '../../../qmp/client.ts';
 import { FrameKind, goneFrame, logPlaceOf, type LogPlace } from '../../../sources/plugin/frames.ts';
 import { HEAD_BYTES, WireType, type GuestRange } from '../../../sources/plugin/wire.ts';

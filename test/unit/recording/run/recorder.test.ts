@@ -11,7 +11,7 @@ import { Recorder } from '../../../../src/recording/run/recorder.ts';
 import { Attribution } from '../../../../src/attribution/attribution.ts';
 import { SessionFolder } from '../../../../src/recording/session/session-folder.ts';
 import { Spool, segmentPath } from '../../../../src/recording/spool/spool.ts';
-import { Statistics } from '../../../../src/analysis/statistics.ts';
+import { RecordingCounts } from '../../../../src/analysis/recording-counts.ts';
 import { QemuLogDecoder } from '../../../../src/sources/qemu-log/decoder.ts';
 
 const HEADER: RecordingHeader = {
@@ -67,7 +67,7 @@ async function record(vm?: Partial<Vm>): Promise<string[]> {
     decoder,
     attribution: new Attribution([], decoder.targets),
     outputs,
-    statistics: new Statistics(undefined),
+    counts: new RecordingCounts(),
     vm: vm as Vm | undefined,
     refreshDevices: () => Promise.resolve(),
     lookAtMemory: () => Promise.resolve([]),
