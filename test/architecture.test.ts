@@ -37,7 +37,7 @@ const RULES: ImportRules = {
     attribution: [...BASE, 'machine', 'sources'],
     analysis: BASE,
     reading: [...BASE, ...RECORDED],
-    'recording/session': [...BASE, 'machine', 'sources', 'attribution', 'analysis', 'sinks'],
+    'recording/session': [...BASE, 'machine', 'attribution', 'analysis', 'sinks'],
     'recording/spool': BASE,
     'recording/source': [
       ...MACHINE,

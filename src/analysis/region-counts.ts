@@ -7,16 +7,15 @@ export interface ReadsAndWrites {
   readonly writes: number;
 }
 
-/** Accesses by `Region.id`; a region without any may be left out. */
-export type RegionTraffic = readonly (ReadsAndWrites | undefined)[];
+/** Accesses by `Region.id`; null for a region that has none. */
+export type RegionTraffic = readonly (ReadsAndWrites | null)[];
 
 export class RegionCounts implements Analysis<RegionTraffic> {
   readonly #regions: ({ reads: number; writes: number } | undefined)[];
 
   /** @param from traffic to go on from */
   constructor(from: RegionTraffic = []) {
-    // null is what JSON makes of a hole.
-    this.#regions = Array.from(from, (counts) => (counts ? { ...counts } : undefined));
+    this.#regions = from.map((counts) => (counts === null ? undefined : { ...counts }));
   }
 
   batch({ length, region, op }: AccessBatch): void {
@@ -35,7 +34,7 @@ export class RegionCounts implements Analysis<RegionTraffic> {
   event(): void {}
 
   result(): RegionTraffic {
-    return Array.from(this.#regions, (counts) => counts && { ...counts });
+    return Array.from(this.#regions, (counts) => (counts === undefined ? null : { ...counts }));
   }
 }
 

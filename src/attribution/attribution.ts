@@ -12,7 +12,10 @@ import type { Device, Region } from '../model/device.ts';
 import type { StreamItem } from '../model/stream.ts';
 import { RawBatch } from '../sources/raw-batch.ts';
 import type { RawEvent, RawTarget } from '../sources/raw-events.ts';
-import { Devices, type DevicesSnapshot, type DeviceState, type BarMapping } from './devices.ts';
+import type { BarMapping } from './address-space.ts';
+import type { DeviceState } from './device-state.ts';
+import { Devices, type DevicesSnapshot } from './devices.ts';
+import type { Selection } from './selection.ts';
 
 /** Accesses of the devices themselves (DMA into another's BAR) are counted under this name. */
 const DEVICE_ACCESS = 'memory_region_ops (a device, not a vCPU)';
@@ -28,7 +31,7 @@ export interface AttributionSnapshot {
   readonly warnedRegions: readonly number[];
   readonly lastTimeNs: number;
   readonly deviceAccesses: number;
-  readonly elsewhere?: number;
+  readonly elsewhere: number;
 }
 
 /** What the targets of the log's lines have turned out to be; by target index. */
@@ -45,6 +48,8 @@ type Resolved =
 
 export class Attribution {
   readonly devices: Devices;
+  /** The decoder's, which grow while it decodes; set before the first batch is taken. */
+  targets: readonly RawTarget[] = [];
   /** vCPU of each QEMU thread. */
   vcpuOfThread: ReadonlyMap<number, number> = new Map();
   /** Time of lines that have no stamp; the last known time where it is not set. */
@@ -59,21 +64,14 @@ export class Attribution {
   readonly #described: Set<number>;
   readonly #warned: Set<number>;
 
-  readonly #targets: readonly RawTarget[];
   readonly #resolved: (Resolved | undefined)[] = [];
   readonly #queue: RecordingEvent[] = [];
   #batch: RawBatch | undefined;
   #row = 0;
   #rows = 0;
 
-  /** @param targets the decoder's, which grows while it decodes */
-  constructor(
-    selection: readonly string[],
-    targets: readonly RawTarget[],
-    from?: AttributionSnapshot,
-  ) {
+  constructor(selection: Selection, from?: AttributionSnapshot) {
     this.devices = new Devices(selection, from?.devices);
-    this.#targets = targets;
     this.#nextMapId = from?.nextMapId ?? 1;
     this.#announced = new Map(from?.announced.map((id) => [id, undefined]));
     this.#described = new Set(from?.describedRegions);
@@ -173,15 +171,15 @@ export class Attribution {
             this.#deviceAccesses++;
             continue;
           }
-          at = this.devices.guestAddressOf(resolved.name, at);
-          barMapping = this.devices.mappingAt(at);
+          at = this.devices.addresses.guestAddressOf(resolved.name, at);
+          barMapping = this.devices.addresses.mappingAt(at);
           if (barMapping === undefined) continue;
           // The same access is in vfio's own lines, but for what QEMU emulates of the device.
           if (!resolved.ofTable && this.devices.hasVfioLines(barMapping)) continue;
           at -= barMapping.gpa;
           region = barMapping.region;
         } else if (resolved.kind === 'guest-address') {
-          barMapping = this.devices.mappingAt(at);
+          barMapping = this.devices.addresses.mappingAt(at);
           if (barMapping === undefined) {
             this.#elsewhere++;
             continue;
@@ -252,7 +250,7 @@ export class Attribution {
   #resolve(target: number): Resolved {
     const known = this.#resolved[target];
     if (known !== undefined) return known;
-    const resolved = this.#resolveTarget(this.#targets[target]!);
+    const resolved = this.#resolveTarget(this.targets[target]!);
     this.#resolved[target] = resolved;
     return resolved;
   }

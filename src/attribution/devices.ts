@@ -1,6 +1,6 @@
 /**
- * The devices of a session and where their BARs are, as far as the log and QMP have told. Decides
- * which accesses are of interest; knows nothing of rows and batches.
+ * The devices of a recording and where their BARs are, as far as the source and QMP have told.
+ * Decides which accesses are of interest; knows nothing of rows and batches.
  */
 import {
   BAR_SLOTS,
@@ -8,29 +8,28 @@ import {
   ROM_SLOT,
   answersTo,
   guestAddress,
-  isPassedThrough,
   type Bar,
   type Device,
   type Mapping,
   type Region,
 } from '../model/device.ts';
 import { NO_MAPPING } from '../model/access-batch.ts';
-import type { AliasRegion } from '../machine/alias.ts';
 import type { PciFunction } from '../machine/inventory.ts';
 import type { RawEvent } from '../sources/raw-events.ts';
+import { AddressSpace, type BarMapping } from './address-space.ts';
+import { deviceAt, findDevice, namelessVfio, placelessVfio } from './device-identity.ts';
+import {
+  newDeviceState,
+  restoreDevice,
+  takeDevice,
+  type DeviceSnapshot,
+  type DeviceState,
+} from './device-state.ts';
+import { isSelected, type Selection } from './selection.ts';
 
 const IO_BAR = 1;
 /** Where the log alone tells of a BAR, its space shows by its address: I/O ports end here. */
 const IO_SPACE_BYTES = 0x10000;
-
-/** One place that a BAR has been at. Gets its mapId at the first access through it. */
-export interface BarMapping {
-  readonly region: Region;
-  readonly gpa: number;
-  readonly lengthBytes: number;
-  readonly io: boolean;
-  mapId: number;
-}
 
 /** Where a BAR is, by the user's word. */
 export interface BarBase {
@@ -40,44 +39,26 @@ export interface BarBase {
   readonly sizeBytes: number | undefined;
 }
 
-/** What is known of one device; `device` is replaced when something new is learned. */
-export interface DeviceState {
-  device: Device;
-  selected: boolean;
-  /** By BAR slot. */
-  readonly barMappings: (BarMapping | undefined)[];
-  /** By BAR slot: the barMapping that has the region's mapId; the one before it until it is used. */
-  readonly usedMappings: (BarMapping | undefined)[];
-  readonly regions: (Region | undefined)[];
-  config: Region | undefined;
-  usesMsix: boolean;
-  /** In QEMU's object tree; empty if not known. */
-  qomPath: string;
-}
-
 type MappingLine = Extract<RawEvent, { kind: 'mapping' }>;
 
 export interface DevicesSnapshot {
-  readonly states: readonly DeviceState[];
+  readonly states: readonly DeviceSnapshot[];
   readonly regionCount: number;
 }
 
 export class Devices {
   readonly states: DeviceState[] = [];
+  readonly addresses = new AddressSpace();
   #regionCount = 0;
-  readonly #selection: readonly string[];
-  /** Windows of selected devices through which an access can come by its address. */
-  #active: BarMapping[] = [];
-  #aliases: readonly AliasRegion[] = [];
-  #moved = false;
+  readonly #selection: Selection;
   /** `device slot` of BARs that the user placed without a size. */
   readonly #guessedSizes = new Set<string>();
 
   /** @param selection what `--device` named; empty: all vfio devices. */
-  constructor(selection: readonly string[], snapshot?: DevicesSnapshot) {
+  constructor(selection: Selection, snapshot?: DevicesSnapshot) {
     this.#selection = selection;
     if (snapshot === undefined) return;
-    this.states.push(...snapshot.states);
+    this.states.push(...snapshot.states.map(restoreDevice));
     this.#regionCount = snapshot.regionCount;
     for (const state of this.states) {
       for (const barMapping of state.barMappings) if (barMapping) this.#activate(state, barMapping);
@@ -85,7 +66,7 @@ export class Devices {
   }
 
   snapshot(): DevicesSnapshot {
-    return { states: this.states, regionCount: this.#regionCount };
+    return { states: this.states.map(takeDevice), regionCount: this.#regionCount };
   }
 
   get selected(): readonly DeviceState[] {
@@ -97,14 +78,10 @@ export class Devices {
     return this.states.some(({ device }) => answersTo(device, name));
   }
 
-  setAliases(aliases: readonly AliasRegion[]): void {
-    this.#aliases = aliases;
-  }
-
   /** Takes over what QMP says now: ids, addresses on buses, and the BARs not yet known. */
   learn(functions: readonly PciFunction[]): void {
     for (const found of functions) {
-      const state = this.#find(found) ?? this.#add(found.type, found.bus, found.devfn);
+      const state = findDevice(this.states, found) ?? this.#add(found.type, found.bus, found.devfn);
       const { qomPath, bars, ...facts } = found;
       state.qomPath = qomPath;
       const before = state.device;
@@ -127,7 +104,7 @@ export class Devices {
   follow(functions: readonly PciFunction[]): void {
     this.learn(functions);
     for (const found of functions) {
-      const state = this.#find(found);
+      const state = findDevice(this.states, found);
       if (state === undefined) continue;
       for (const [slot, bar] of found.bars.entries()) {
         if (bar.start !== 0) this.#place(state, slot, bar);
@@ -135,37 +112,12 @@ export class Devices {
     }
   }
 
-  #find(found: PciFunction): DeviceState | undefined {
-    return (
-      this.states.find((s) => found.qomPath !== '' && s.qomPath === found.qomPath) ??
-      this.states.find((s) => found.qemuId !== '' && s.device.qemuId === found.qemuId) ??
-      this.states.find(
-        (s) => found.hostAddress !== '' && s.device.hostAddress === found.hostAddress,
-      ) ??
-      this.at(found.bus, found.devfn, found.type)
-    );
-  }
-
-  /** The function at a guest address, if it is of that QEMU type. */
-  at(bus: number, devfn: number, type: string): DeviceState | undefined {
-    return this.states.find(
-      ({ device }) =>
-        device.bus === bus &&
-        device.devfn === devfn &&
-        (device.type === type || device.type === ''),
-    );
-  }
-
   /** The vfio device that QEMU's log calls by this name; made if it was not known. */
   vfio(name: string): DeviceState {
     const known = this.states.find((s) => s.device.hostAddress === name);
     if (known !== undefined) return known;
-    // One passed-through device of which the log has told where it is, and not yet its name.
-    const nameless = this.states.filter(
-      ({ device }) => device.type.startsWith('vfio-') && device.hostAddress === '',
-    );
-    const [only] = nameless;
-    if (only !== undefined && nameless.length === 1) {
+    const only = namelessVfio(this.states);
+    if (only !== undefined) {
       this.#update(only, { ...only.device, name, hostAddress: name });
       return only;
     }
@@ -177,43 +129,16 @@ export class Devices {
   }
 
   #add(type: string, bus: number, devfn: number): DeviceState {
-    const device: Device = {
-      id: this.states.length,
-      name: guestAddress({ bus, devfn }),
-      type,
-      qemuId: '',
-      hostAddress: '',
-      bus,
-      devfn,
-      vendorId: 0,
-      deviceId: 0,
-      classCode: 0,
-      irq: 0,
-      bars: Array.from({ length: BAR_SLOTS }, () => NO_BAR),
-      driver: '',
-    };
-    const state: DeviceState = {
-      device,
-      selected: false,
-      barMappings: [],
-      usedMappings: [],
-      regions: [],
-      config: undefined,
-      usesMsix: false,
-      qomPath: '',
-    };
+    const state = newDeviceState(this.states.length, type, bus, devfn);
     this.states.push(state);
-    this.#update(state, device);
+    this.#update(state, state.device);
     return state;
   }
 
   #update(state: DeviceState, device: Device): void {
     this.#setDevice(state, device);
     const was = state.selected;
-    state.selected =
-      this.#selection.length === 0
-        ? isPassedThrough(device)
-        : this.#selection.some((name) => answersTo(device, name));
+    state.selected = isSelected(this.#selection, device);
     if (state.selected && !was) {
       for (const barMapping of state.barMappings) if (barMapping) this.#activate(state, barMapping);
     }
@@ -246,12 +171,11 @@ export class Devices {
 
   /** True for a mapping of a function that nobody has told of. */
   isUnknown(line: MappingLine): boolean {
-    return this.at(line.bus, line.devfn, line.type) === undefined;
+    return deviceAt(this.states, line) === undefined;
   }
 
   map(line: MappingLine): void {
-    const state =
-      this.at(line.bus, line.devfn, line.type) ?? this.#adopt(line) ?? this.#addMapped(line);
+    const state = deviceAt(this.states, line) ?? this.#adopt(line) ?? this.#addMapped(line);
     if (!line.added) return;
     const io = line.gpa + line.sizeBytes <= IO_SPACE_BYTES;
     const known = state.device.bars[line.bar] ?? NO_BAR;
@@ -259,25 +183,17 @@ export class Devices {
     this.#place(state, line.bar, { start: line.gpa, flags, sizeBytes: line.sizeBytes });
   }
 
-  #addMapped(line: MappingLine): DeviceState {
-    const state = this.#add(line.type, line.bus, line.devfn);
-    this.#update(state, { ...state.device, type: line.type });
+  #adopt(line: MappingLine): DeviceState | undefined {
+    if (!line.type.startsWith('vfio-')) return undefined;
+    const state = placelessVfio(this.states, line.bar, line.sizeBytes);
+    if (state === undefined) return undefined;
+    this.#update(state, { ...state.device, type: line.type, bus: line.bus, devfn: line.devfn });
     return state;
   }
 
-  /** A vfio device known by its host address only, whose BAR has just this size. */
-  #adopt(line: MappingLine): DeviceState | undefined {
-    if (!line.type.startsWith('vfio-')) return undefined;
-    const fitting = this.states.filter(
-      ({ device }) =>
-        device.type === '' &&
-        device.hostAddress !== '' &&
-        (device.bars.every((bar) => bar.sizeBytes === 0) ||
-          device.bars[line.bar]?.sizeBytes === line.sizeBytes),
-    );
-    const [state] = fitting;
-    if (state === undefined || fitting.length > 1) return undefined;
-    this.#update(state, { ...state.device, type: line.type, bus: line.bus, devfn: line.devfn });
+  #addMapped(line: MappingLine): DeviceState {
+    const state = this.#add(line.type, line.bus, line.devfn);
+    this.#update(state, { ...state.device, type: line.type });
     return state;
   }
 
@@ -302,7 +218,7 @@ export class Devices {
             mapId: NO_MAPPING,
           };
     state.barMappings[slot] = barMapping;
-    if (before !== undefined) this.#active = this.#active.filter((other) => other !== before);
+    if (before !== undefined) this.addresses.remove(before);
     this.#activate(state, barMapping);
   }
 
@@ -339,10 +255,7 @@ export class Devices {
   }
 
   #activate(state: DeviceState, barMapping: BarMapping): void {
-    // The latest first: where two overlap for a moment, it is the one that the guest has just made.
-    if (!state.selected) return;
-    this.#active.unshift(barMapping);
-    this.#moved = true;
+    if (state.selected) this.addresses.add(barMapping);
   }
 
   /** The region of a BAR slot, made at its first mention. */
@@ -372,40 +285,9 @@ export class Devices {
     return { id: this.#regionCount++, device: state.device.id, kind, bar, name, sizeBytes };
   }
 
-  /** The barMapping of a selected device that an address lies in. */
-  mappingAt(gpa: number): BarMapping | undefined {
-    for (const barMapping of this.#active) {
-      if (gpa >= barMapping.gpa && gpa < barMapping.gpa + barMapping.lengthBytes) return barMapping;
-    }
-    return undefined;
-  }
-
   /** Whether vfio_region_* tells of the accesses through a barMapping: its device has a vfio name. */
   hasVfioLines(barMapping: BarMapping): boolean {
     return (this.states[barMapping.region.device]?.device.hostAddress ?? '') !== '';
-  }
-
-  /**
-   * The guest's address for the one that is logged of a MemoryRegion: the same, unless the guest
-   * reaches the region through an alias. Of two that fit, the one in memory: drivers prefer it.
-   */
-  guestAddressOf(name: string, logged: number): number {
-    let found: number | undefined;
-    for (const alias of this.#aliases) {
-      if (alias.name !== name) continue;
-      const offset = logged - alias.logBase - alias.regionOffset;
-      if (offset < 0 || offset >= alias.lengthBytes) continue;
-      if (alias.space === 'memory') return alias.gpaStart + offset;
-      found ??= alias.gpaStart + offset;
-    }
-    return found ?? logged;
-  }
-
-  /** Whether a BAR of a selected device has come to a new place since this was last asked. */
-  consumeMoved(): boolean {
-    const moved = this.#moved;
-    this.#moved = false;
-    return moved;
   }
 
   mapping(barMapping: BarMapping): Mapping {

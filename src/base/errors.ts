@@ -47,3 +47,13 @@ export function systemCodeOf(error: unknown): string | undefined {
   }
   return undefined;
 }
+
+/** On one line: the message, with the evidence or the system's code where there is one. */
+export function describeError(error: unknown): string {
+  if (error instanceof MmioError && error.evidence !== undefined) {
+    return `${error.message} (${error.evidence})`;
+  }
+  const code = systemCodeOf(error);
+  const message = messageOf(error);
+  return code === undefined || message.includes(code) ? message : `${code}: ${message}`;
+}

@@ -1,11 +1,11 @@
 /** One recording that a collector takes, over however many connections, one at a time. */
 import { TOOL } from '../base/version.ts';
-import { MmioError } from '../base/errors.ts';
+import { MmioError, describeError } from '../base/errors.ts';
 import type { ControlRequest } from '../recording/session/control-socket.ts';
 import type { RecordingStatus } from '../recording/session/status.ts';
 import { BRIDGE_VERSION, type BridgeMessage, type Hello } from '../wire/bridge-messages.ts';
 import { CollectedDir, type CollectedStatus } from './collected-dir.ts';
-import { describeError, type Connection } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { Intake, WINDOW_BYTES, type IntakeOptions } from './recording-writer.ts';
 import { tame } from './output-names.ts';
 

@@ -5,12 +5,12 @@
  */
 import type { Server, Socket } from 'node:net';
 import { TOOL } from '../base/version.ts';
-import { MmioError } from '../base/errors.ts';
+import { MmioError, describeError } from '../base/errors.ts';
 import { BRIDGE_VERSION, type Hello } from '../wire/bridge-messages.ts';
 import { requireConfidential, type BridgeAddress } from './address.ts';
 import { StateFolder } from './collected-state.ts';
 import { Collecting, type CollectedRecording } from './collected-recording.ts';
-import { Connection, describeError } from './connection.ts';
+import { Connection } from './connection.ts';
 import type { IntakeOptions } from './recording-writer.ts';
 import { listenOn, type Certificate } from './listener.ts';
 import { checkPattern } from './output-names.ts';

@@ -3,7 +3,7 @@
  * frames and messages out, heartbeats, and the one reason for which it ended.
  */
 import type { Socket } from 'node:net';
-import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { describeError } from '../base/errors.ts';
 import {
   decodeBridgeMessage,
   encodeBridgeMessage,
@@ -135,14 +135,4 @@ export class Connection {
     this.#drained?.resolve();
     this.#drained = undefined;
   }
-}
-
-/** What failed and what was found, in one line. */
-export function describeError(error: unknown): string {
-  if (error instanceof MmioError && error.evidence !== undefined) {
-    return `${error.message} (${error.evidence})`;
-  }
-  const code = systemCodeOf(error);
-  const message = messageOf(error);
-  return code === undefined || message.includes(code) ? message : `${code}: ${message}`;
 }

@@ -1,9 +1,8 @@
 /** Connects to a collector. */
 import { readFileSync } from 'node:fs';
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
-import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { MmioError, messageOf, systemCodeOf, describeError } from '../base/errors.ts';
 import type { BridgeAddress } from './address.ts';
-import { describeError } from './connection.ts';
 
 const CONNECT_LIMIT_MS = 5000;
 

@@ -11,7 +11,7 @@ import type { StreamItem } from '../model/stream.ts';
 import { Tables } from '../model/tables.ts';
 import { OutputSet } from '../sinks/output-set.ts';
 import type { OutputFormat } from '../sinks/index.ts';
-import type { Marked } from '../sinks/marked.ts';
+import type { TextExtra } from '../sinks/text-extra.ts';
 import type { BridgeMessage, Hello } from '../wire/bridge-messages.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES } from '../wire/frame.ts';
 import { PayloadDecoder, unknownFrameText, type UnknownItem } from '../wire/payload.ts';
@@ -26,7 +26,7 @@ const MAX_KEPT = 8;
 export interface IntakeOptions {
   readonly patterns: readonly string[];
   readonly format: OutputFormat | undefined;
-  readonly marks: readonly Marked[] | undefined;
+  readonly textExtra: readonly TextExtra[] | undefined;
   readonly states: StateFolder;
 }
 
@@ -239,10 +239,10 @@ export class Intake {
 
   async #reopen(state: CollectedState): Promise<void> {
     const point = lastOf(state.points);
-    const { format, marks } = this.#options;
+    const { format, textExtra } = this.#options;
     this.#outputs = await OutputSet.open(state.outputs, {
       format,
-      marks,
+      textExtra,
       signal: this.#abort.signal,
       onStall: this.#events.onStall,
       resumeAt: point.outputBytes,

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TOOL } from '../base/version.ts';
-import { MmioError, messageOf } from '../base/errors.ts';
+import { MmioError, messageOf, describeError } from '../base/errors.ts';
 import { parseRequest, type ControlRequest } from '../recording/session/control-socket.ts';
 import type {
   RemoteOutput,
@@ -18,7 +18,7 @@ import type {
 import { BRIDGE_VERSION, type BridgeMessage, type Welcome } from '../wire/bridge-messages.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
 import { parseBridgeAddress, requireConfidential, type BridgeAddress } from './address.ts';
-import { Connection, describeError } from './connection.ts';
+import { Connection } from './connection.ts';
 import { dial } from './dial.ts';
 import { readToken } from './token.ts';
 import { Unacknowledged } from './unacknowledged.ts';

@@ -2,7 +2,7 @@
 import { Option } from '@commander-js/extra-typings';
 import { InvalidArgumentError } from 'commander';
 import { fullPciAddress } from '../host/pci.ts';
-import { MARKED, type Marked } from '../sinks/marked.ts';
+import { TEXT_EXTRAS, type TextExtra } from '../sinks/text-extra.ts';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
@@ -52,15 +52,15 @@ export function gatherPciAddress(text: string, before: readonly string[] | undef
   return [...(before ?? []), address];
 }
 
-/** `--mark config,rom` */
-export function markOption() {
+/** `--text-extra config,rom` */
+export function textExtraOption() {
   return new Option(
-    '--mark <what>',
-    `accesses that mmiotrace text has no line for, as MARKs: ${MARKED.join(', ')}, or both with a comma (a capture has them always)`,
-  ).argParser((text): Marked[] => {
+    '--text-extra <kinds>',
+    `accesses that mmiotrace text has no line for, as MARKs: ${TEXT_EXTRAS.join(', ')}, or both with a comma (a capture has them always)`,
+  ).argParser((text): TextExtra[] => {
     const words = text.split(',');
-    const wrong = words.find((word) => !MARKED.some((known) => known === word));
-    if (wrong === undefined) return words as Marked[];
-    throw new InvalidArgumentError(`${wrong} is neither ${MARKED.join(' nor ')}.`);
+    const wrong = words.find((word) => !TEXT_EXTRAS.some((known) => known === word));
+    if (wrong === undefined) return words as TextExtra[];
+    throw new InvalidArgumentError(`${wrong} is neither ${TEXT_EXTRAS.join(' nor ')}.`);
   });
 }

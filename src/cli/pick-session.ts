@@ -14,7 +14,7 @@ export interface PickedSession {
 export async function pickSession(name: string | undefined): Promise<PickedSession> {
   const here = (await listSessions())
     .filter(({ alive }) => alive)
-    .map(({ dir }) => ({ id: dir.id, controlSocket: dir.controlSocket }));
+    .map(({ folder }) => ({ id: folder.id, controlSocket: folder.controlSocket }));
   const collected = (await listCollected()).filter(
     // One that is made here as well is there already.
     ({ id, session }) => name === id || !here.some((it) => it.id === session),

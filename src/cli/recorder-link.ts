@@ -41,7 +41,7 @@ async function find(path: string): Promise<Found | undefined> {
   const writes = (outputs: readonly string[]): boolean =>
     outputs.some((output) => realpath(output) === file);
   const here = (await listSessions()).find(({ alive, info }) => alive && writes(info.outputs));
-  if (here !== undefined) return { controlSocket: here.dir.controlSocket, collected: false };
+  if (here !== undefined) return { controlSocket: here.folder.controlSocket, collected: false };
   const collected = (await listCollected()).find(({ outputs }) => writes(outputs));
   return collected && { controlSocket: collected.controlSocket, collected: true };
 }

@@ -1,6 +1,7 @@
 /** The terminal while a recording runs: a status line, and the keys `m` and `q`. */
 import { count, bytes } from '../base/format.ts';
 import { duration, say, showStatus, clearStatus } from './print.ts';
+import { describeError } from '../base/errors.ts';
 import type { RecordingStatus } from '../recording/session/status.ts';
 
 const REDRAW_MS = 250;
@@ -30,7 +31,12 @@ export class Terminal {
 
   start(): void {
     const live = process.stderr.isTTY;
-    this.#timer = setInterval(() => void this.#tick(live), live ? REDRAW_MS : PLAIN_MS);
+    this.#timer = setInterval(
+      () => {
+        this.#tick(live).catch((error: unknown) => showStatus(describeError(error)));
+      },
+      live ? REDRAW_MS : PLAIN_MS,
+    );
     if (!this.#keys) return;
     process.stdin.setRawMode(true);
     process.stdin.on('data', this.#onKeys);
@@ -85,12 +91,22 @@ export class Terminal {
     }
   }
 
+  /** Without room for the mark, the recording goes on all the same. */
+  async #mark(text: string): Promise<void> {
+    try {
+      await this.#actions.mark(text);
+      say(`marked: ${text}`);
+    } catch (error) {
+      say(`the mark could not be put in: ${describeError(error)}`);
+    }
+  }
+
   #typeMark(key: string): void {
     const text = this.#prompt ?? '';
     if (key === '\r' || key === '\n') {
       this.#prompt = undefined;
       if (text.trim() === '') return;
-      void this.#actions.mark(text.trim()).then(() => say(`marked: ${text.trim()}`));
+      void this.#mark(text.trim());
       return;
     }
     if (key === '\x1b') this.#prompt = undefined;

@@ -1,11 +1,10 @@
-/** A running QEMU, however we came by it: its log, its trace events, its guest, and its end. */
+/** A running QEMU, however we came by it: its log, its guest, and its end. */
 import { MmioError } from '../base/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import type { QmpEvent } from '../qmp/protocol.ts';
 import { redirectLog } from './log-control.ts';
 import { isAlive, openFilesOf, processOfThread } from './proc.ts';
 import type { QemuExit, QemuProcess } from './process.ts';
-import { setTraceEvents } from './trace-control.ts';
 
 /** How a VM went away; `undefined` exit: it was not our child, so nobody told us. */
 export interface VmEnd {
@@ -32,14 +31,12 @@ export class Vm {
   /** Settles once; never rejects. */
   readonly ended: Promise<VmEnd>;
   readonly #child: QemuProcess | undefined;
-  readonly #traceEvents: readonly string[];
   readonly #address: string;
   readonly #onProblem: (message: string) => void;
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   #qmp: QmpClient;
   #regaining: Promise<QmpClient> | undefined;
 
-  /** @param traceEvents the events and patterns that the recording needs */
   constructor(
     qmp: QmpClient,
     options: {
@@ -47,7 +44,6 @@ export class Vm {
       readonly address: string;
       readonly process: VmProcess | undefined;
       readonly child?: QemuProcess;
-      readonly traceEvents: readonly string[];
       readonly onProblem: (message: string) => void;
     },
   ) {
@@ -56,7 +52,6 @@ export class Vm {
     this.#onProblem = options.onProblem;
     this.process = options.process;
     this.#child = options.child;
-    this.#traceEvents = options.traceEvents;
     this.ended =
       options.child === undefined
         ? this.#watch()
@@ -138,10 +133,6 @@ export class Vm {
   /** Has QEMU log into a new segment. Throws MmioError `refused` with QEMU's words. */
   async logInto(path: string): Promise<void> {
     await redirectLog(await this.connected(), path);
-  }
-
-  async trace(on: boolean): Promise<void> {
-    await setTraceEvents(await this.connected(), this.#traceEvents, on);
   }
 
   async pause(): Promise<void> {

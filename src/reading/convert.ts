@@ -8,7 +8,7 @@ import { openRecording, type OpenOptions } from './open-recording.ts';
 
 export interface ConvertOptions extends OpenOptions {
   readonly to: OutputOptions['format'];
-  readonly marks: OutputOptions['marks'];
+  readonly textExtra: OutputOptions['textExtra'];
 }
 
 export interface Converted {
@@ -36,7 +36,7 @@ export async function convert(
   const openOutputs = async () => {
     const opened = await OutputSet.open(outputPaths, {
       format: options.to,
-      marks: options.marks,
+      textExtra: options.textExtra,
     });
     outputs = opened;
     await opened.begin(recording.header);

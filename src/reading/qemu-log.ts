@@ -28,7 +28,8 @@ export async function openQemuLog(
   items: AsyncGenerator<RawBatch | RawEvent>,
   options: LogOptions,
 ): Promise<Recording> {
-  const attribution = new Attribution(options.selection, decoder.targets);
+  const attribution = new Attribution(options.selection);
+  attribution.targets = decoder.targets;
   for (const base of options.barBases) attribution.devices.placeByHand(base);
   // The first item is decoded before the header is made: it tells when the recording began.
   const first = await items.next();

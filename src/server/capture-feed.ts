@@ -1,7 +1,7 @@
 /** One capture that pages look at, finished or growing. */
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MmioError, messageOf } from '../base/errors.ts';
+import { MmioError, describeError } from '../base/errors.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { CaptureIndex } from './capture-index.ts';
@@ -173,8 +173,7 @@ export class CaptureFeed {
   }
 
   #fail(error: unknown): void {
-    const evidence = error instanceof MmioError ? error.evidence : undefined;
-    this.#log(`${messageOf(error)}${evidence === undefined ? '' : ` (${evidence})`}`);
+    this.#log(describeError(error));
   }
 
   async #askRecorder(): Promise<void> {

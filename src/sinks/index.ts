@@ -4,7 +4,7 @@
  */
 import { MmioError } from '../base/errors.ts';
 import type { Sink } from '../model/stream.ts';
-import type { SinkOptions } from './marked.ts';
+import type { SinkOptions } from './text-extra.ts';
 import type { ByteOutput } from './output.ts';
 
 export type OutputFormat = 'mmiotrace' | 'capture' | 'ndjson';

@@ -4,7 +4,7 @@ import type { Region } from '../model/device.ts';
 import type { Tables } from '../model/tables.ts';
 import { Addresses } from './addresses.ts';
 import { asField } from './mmiotrace-lines.ts';
-import type { Marked } from './marked.ts';
+import type { TextExtra } from './text-extra.ts';
 import { RegionFragments } from './region-fragments.ts';
 import { putAscii, putBytes, putDecimal } from './text-digits.ts';
 import { putHex64, putHexFixed, putHexNumber } from './text-digits.ts';
@@ -32,24 +32,24 @@ const SPACE_NAMES = ['mmio', 'pio', 'config'];
 export class MmiotraceRows {
   readonly #writer: TextWriter;
   readonly #time: TextTime;
-  readonly #marks: readonly Marked[];
+  readonly #textExtra: readonly TextExtra[];
   /** `Region.id` of option ROMs, of which there are MARKs at most. */
   readonly #roms: Set<number>;
   readonly #setsRomsApart: boolean;
   readonly #places: RegionFragments;
   readonly #addresses: Addresses;
 
-  /** @param marks undefined: the kernel wrote the recording, and an option ROM is as any region */
+  /** @param textExtra undefined: the kernel wrote the recording, and an option ROM is as any region */
   constructor(
     writer: TextWriter,
     tables: Tables,
     time: TextTime,
-    marks: readonly Marked[] | undefined,
+    textExtra: readonly TextExtra[] | undefined,
   ) {
     this.#writer = writer;
     this.#time = time;
-    this.#marks = marks ?? [];
-    this.#setsRomsApart = marks !== undefined;
+    this.#textExtra = textExtra ?? [];
+    this.#setsRomsApart = textExtra !== undefined;
     this.#roms = new Set();
     for (const region of tables.regions) if (region !== undefined) this.#learn(region);
     this.#addresses = new Addresses(tables);
@@ -134,8 +134,8 @@ export class MmiotraceRows {
   #putMark(bytes: Uint8Array, start: number, batch: AccessBatch, row: number): number {
     const space = batch.space[row]!;
     const isRom = space === Space.mmio;
-    if (isRom && !this.#marks.includes('rom')) return start;
-    if (space === Space.config && !this.#marks.includes('config')) return start;
+    if (isRom && !this.#textExtra.includes('rom')) return start;
+    if (space === Space.config && !this.#textExtra.includes('config')) return start;
     const op = batch.op[row] === Op.read ? 'R' : 'W';
     let at = this.#time.put(bytes, putAscii(bytes, start, 'MARK '), batch.timeNs[row]!);
     at = putAscii(

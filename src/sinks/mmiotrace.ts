@@ -18,7 +18,7 @@ import {
   singleSpaced,
 } from './mmiotrace-lines.ts';
 import { MmiotraceRows } from './mmiotrace-rows.ts';
-import type { Marked, SinkOptions } from './marked.ts';
+import type { TextExtra, SinkOptions } from './text-extra.ts';
 import type { ByteOutput } from './output.ts';
 import { TextTime } from './text-time.ts';
 import { TextWriter } from './text-writer.ts';
@@ -37,7 +37,7 @@ const PRINTABLE = /^[\x20-\x7e]+$/;
  */
 export class MmiotraceSink implements Sink {
   readonly #writer: TextWriter;
-  readonly #marked: readonly Marked[];
+  readonly #textExtra: readonly TextExtra[];
   #tables = new Tables();
   #time = new TextTime(0);
   #rows: MmiotraceRows;
@@ -46,7 +46,7 @@ export class MmiotraceSink implements Sink {
 
   constructor(output: ByteOutput, options: SinkOptions = {}) {
     this.#writer = new TextWriter(output);
-    this.#marked = options.marks ?? [];
+    this.#textExtra = options.textExtra ?? [];
     this.#rows = this.#newRows();
   }
 
@@ -91,7 +91,7 @@ export class MmiotraceSink implements Sink {
       this.#writer,
       this.#tables,
       this.#time,
-      this.#asItWas ? undefined : this.#marked,
+      this.#asItWas ? undefined : this.#textExtra,
     );
   }
 

@@ -3,7 +3,7 @@ import type { RecordingHeader } from '../model/events.ts';
 import type { Sink, StreamItem } from '../model/stream.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
 import { formatOfPath, openSink, type OutputFormat } from './index.ts';
-import type { SinkOptions } from './marked.ts';
+import type { SinkOptions } from './text-extra.ts';
 import { FileOutput, GzipOutput, StreamOutput, type ByteOutput } from './output.ts';
 
 export interface OutputOptions extends SinkOptions {

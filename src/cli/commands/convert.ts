@@ -3,7 +3,7 @@ import { InvalidArgumentError, type Command as AnyCommand } from 'commander';
 import type { BarBase } from '../../attribution/devices.ts';
 import { INPUT_FORMATS } from '../../sources/detect.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, markOption } from '../parse.ts';
+import { gather, textExtraOption } from '../parse.ts';
 import { counted } from '../../base/format.ts';
 import { accessesOf } from '../../analysis/totals.ts';
 import { positionText } from '../../model/position.ts';
@@ -48,7 +48,7 @@ export function convertCommand(): AnyCommand {
         OUTPUT_FORMATS,
       ),
     )
-    .addOption(markOption())
+    .addOption(textExtraOption())
     .addHelpText('after', HELP);
   command.action(async (inputs, options) => {
     for (const path of options.output) formatOfPath(path, options.to);
@@ -58,7 +58,7 @@ export function convertCommand(): AnyCommand {
       barBases: options.barBase ?? [],
       from: options.from,
       to: options.to,
-      marks: options.mark,
+      textExtra: options.textExtra,
     });
     const { totals, damages, unknownFrames } = result;
     const isWhole = totals.damages === 0 && totals.lossEvents === 0;

@@ -2,7 +2,7 @@ import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
 import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, markOption, parseCount, parsePort } from '../parse.ts';
+import { gather, textExtraOption, parseCount, parsePort } from '../parse.ts';
 
 const DEFAULT_ADDRESS = 'tcp://127.0.0.1:7420';
 const DEFAULT_PATTERN = '{host}-{device}-{time}.mmiocap';
@@ -43,7 +43,7 @@ export function listenCommand(): AnyCommand {
         OUTPUT_FORMATS,
       ),
     )
-    .addOption(markOption())
+    .addOption(textExtraOption())
     .option('--token-file <file>', 'the token that senders must show (default: $MMIOBRIDGE_TOKEN)')
     .option('--tls-cert <file>', 'certificate for tls://, PEM')
     .option('--tls-key <file>', 'its key, PEM')
@@ -78,7 +78,7 @@ export function listenCommand(): AnyCommand {
       addresses: addresses.length === 0 ? [DEFAULT_ADDRESS] : addresses,
       patterns,
       format: options.to,
-      marks: options.mark,
+      textExtra: options.textExtra,
       tokenFile: options.tokenFile,
       certFile: options.tlsCert,
       keyFile: options.tlsKey,

@@ -4,7 +4,14 @@ import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
 import type { RemoteTarget } from '../../recording/session/remote.ts';
 import { OUTPUT_FORMATS, formatOfPath, type OutputFormat } from '../../sinks/index.ts';
-import { gather, markOption, parseCount, parsePort, parseSeconds, parseSize } from '../parse.ts';
+import {
+  gather,
+  textExtraOption,
+  parseCount,
+  parsePort,
+  parseSeconds,
+  parseSize,
+} from '../parse.ts';
 import { answer, say } from '../print.ts';
 
 const DEFAULT_OUTPUT = 'trace.mmiocap';
@@ -118,7 +125,7 @@ export function recordCommand(): AnyCommand {
     .option('--token-file <file>', "the collector's token (default: $MMIOBRIDGE_TOKEN)")
     .option('--tls-ca <file>', "certificates to trust: the collector's own, or its authority's")
     .option('--insecure-plaintext', 'take tcp:// to another machine, unencrypted')
-    .addOption(markOption())
+    .addOption(textExtraOption())
     .option('--spool <dir>', 'a tmpfs folder where QEMU may write (default: /dev/shm)')
     .option(
       '--spool-limit <size>',
@@ -160,12 +167,6 @@ export function recordCommand(): AnyCommand {
     const { recordAttach } = await import('../../recording/begin/attach.ts');
     const { planOnly, recordLaunch } = await import('../../recording/begin/launch.ts');
     const { irq: interrupts } = options;
-    if (options.dryRun === true) {
-      const { formatDryRun } = await import('../../machine/dry-run.ts');
-      const plan = { selection, spoolDir: options.spool, interrupts, source: options.source };
-      answer(formatDryRun(await planOnly(argv, plan)));
-      return;
-    }
     const record = {
       outputs,
       ...(collector !== undefined && {
@@ -173,7 +174,7 @@ export function recordCommand(): AnyCommand {
         openRemote: (await import('../../bridge/sender.ts')).openSender,
       }),
       format,
-      marks: options.mark,
+      textExtra: options.textExtra,
       selection,
       overflow: options.overflow,
       // The plugin always tells them.
@@ -185,6 +186,11 @@ export function recordCommand(): AnyCommand {
       notice: say,
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
+    if (options.dryRun === true) {
+      const { formatDryRun } = await import('../../machine/dry-run.ts');
+      answer(formatDryRun(await planOnly(argv, record)));
+      return;
+    }
     const { qmp } = options;
     const begin = () =>
       qmp === undefined ? recordLaunch(argv, record) : recordAttach(qmp, record);

@@ -10,10 +10,12 @@ import type { RecordingStatus } from '../../recording/session/status.ts';
 import type { RemoteState } from '../../recording/session/remote.ts';
 import {
   listSessions,
+  listUnreadable,
   runDir,
   type ListedSession,
+  type UnreadableSession,
 } from '../../recording/session/session-folder.ts';
-import { MmioError } from '../../base/errors.ts';
+import { MmioError, describeError } from '../../base/errors.ts';
 import { bytes, count } from '../../base/format.ts';
 import { answer, duration } from '../print.ts';
 
@@ -21,6 +23,8 @@ interface Entry {
   readonly session: string;
   readonly state: string;
   readonly status?: RecordingStatus;
+  /** Why it cannot be read. */
+  readonly problem?: string;
   /** Of one that a collector here takes. */
   readonly collected?: CollectedStatus;
 }
@@ -33,10 +37,14 @@ export function statusCommand(): AnyCommand {
     .addHelpText('after', '\nExample:\n  mmiobridge status --json | jq .[0].status.counters');
   command.action(async (options) => {
     const all = await listSessions();
+    const unreadable = await listUnreadable();
     const collected = await listCollected();
     const isWanted = (id: string) => [undefined, id].includes(options.session);
     const wanted = all.filter(({ info }) => isWanted(info.id));
-    const ids = [...all.map(({ info }) => info.id), ...collected.map(({ id }) => id)];
+    const ids = [
+      ...all.map(({ info }) => info.id),
+      ...[...unreadable, ...collected].map(({ id }) => id),
+    ];
     if (!ids.some(isWanted) && options.session !== undefined) {
       throw new MmioError('not-found', `no recording is called ${options.session}`, {
         evidence: `there is: ${ids.join(', ') || 'none'}`,
@@ -47,6 +55,7 @@ export function statusCommand(): AnyCommand {
       ...wanted.map(entryOf),
       ...collected.filter(({ id }) => isWanted(id)).map(collectedEntryOf),
     ]);
+    entries.push(...unreadable.filter(({ id }) => isWanted(id)).map(unreadableEntryOf));
     if (options.json === true) answer(JSON.stringify(entries, null, 2));
     else if (entries.length === 0) answer('no recordings');
     else answer(entries.map(formatEntry).join('\n'));
@@ -54,10 +63,12 @@ export function statusCommand(): AnyCommand {
   return command as unknown as AnyCommand;
 }
 
-async function entryOf({ dir, info, alive }: ListedSession): Promise<Entry> {
+async function entryOf({ folder, info, alive }: ListedSession): Promise<Entry> {
   if (!alive) return { session: info.id, state: 'interrupted' };
   try {
-    const status = (await askControl(dir.controlSocket, { request: 'status' })) as RecordingStatus;
+    const status = (await askControl(folder.controlSocket, {
+      request: 'status',
+    })) as RecordingStatus;
     return { session: info.id, state: status.state, status };
   } catch (error) {
     // Its socket is not there yet, or not any more.
@@ -66,6 +77,10 @@ async function entryOf({ dir, info, alive }: ListedSession): Promise<Entry> {
     }
     throw error;
   }
+}
+
+function unreadableEntryOf({ id, error }: UnreadableSession): Entry {
+  return { session: id, state: 'cannot be read', problem: describeError(error) };
 }
 
 async function collectedEntryOf({ id, controlSocket }: CollectedInfo): Promise<Entry> {
@@ -92,9 +107,10 @@ function formatEntry(entry: Entry): string {
   return [formatOwn(entry), ...formatCollected(entry)].filter((text) => text !== '').join('\n');
 }
 
-function formatOwn({ session, state, status, collected }: Entry): string {
+function formatOwn({ session, state, status, collected, problem }: Entry): string {
+  if (problem !== undefined) return `${session}  ${state}: ${problem}`;
   if (collected !== undefined && status === undefined) return '';
-  if (state === 'interrupted') return `${session}  ${state}: mmiobridge resume ${session} goes on`;
+  if (state === 'interrupted') return `${session}  ${state}: mmiobridge resume ${session}`;
   if (status === undefined) return `${session}  ${state}`;
   const { counters } = status;
   return [

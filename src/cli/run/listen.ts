@@ -14,7 +14,7 @@ import { EXIT, say } from '../print.ts';
 
 export interface ListenOptions extends Pick<
   CollectorOptions,
-  'patterns' | 'format' | 'marks' | 'insecurePlaintext' | 'maxSessions'
+  'patterns' | 'format' | 'textExtra' | 'insecurePlaintext' | 'maxSessions'
 > {
   readonly addresses: readonly string[];
   readonly tokenFile: string | undefined;
@@ -35,7 +35,7 @@ export async function runListen(options: ListenOptions): Promise<number> {
     addresses,
     patterns: options.patterns.map((pattern) => resolvePath(pattern)),
     format: options.format,
-    marks: options.marks,
+    textExtra: options.textExtra,
     token: onNetwork ? readToken(options.tokenFile) : undefined,
     certificate: addresses.some(({ kind }) => kind === 'tls')
       ? readCertificate(options)

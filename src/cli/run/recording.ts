@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { MmioError, messageOf } from '../../base/errors.ts';
+import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { isAlive } from '../../machine/proc.ts';
 import type { RecordingEnd } from '../../recording/run/recorder.ts';
 import type { Started } from '../../recording/begin/assemble.ts';
@@ -30,11 +30,11 @@ export async function runRecording(
 ): Promise<number> {
   using interrupts = new Interrupts();
   const started = await begin();
-  const { live, child, info, dir } = started;
+  const { recording, child, info, folder } = started;
   say(options.begun(info.id));
   const page = await startPage(options.page);
   let interrupted = false;
-  const end = () => void live.end().catch((error: unknown) => say(messageOf(error)));
+  const end = () => void recording.end();
   const interrupt = () => {
     if (interrupted) {
       terminal.stop();
@@ -50,7 +50,12 @@ export async function runRecording(
     if (!interrupted) interrupt();
   };
   const terminal = new Terminal(
-    { status: () => live.status(), mark: (text) => live.mark(text), quit: end, interrupt },
+    {
+      status: () => recording.status(),
+      mark: (text) => recording.mark(text),
+      quit: end,
+      interrupt,
+    },
     // Keys are QEMU's where it has the terminal.
     child?.usesStdio !== true,
   );
@@ -62,9 +67,9 @@ export async function runRecording(
   let result: RecordingEnd;
   let seconds: number;
   try {
-    result = await live.run();
+    result = await recording.run();
     // Also what was before a resume.
-    seconds = (await live.status()).elapsedSeconds;
+    seconds = (await recording.status()).elapsedSeconds;
   } catch (error) {
     throw await abandon(started, error);
   } finally {
@@ -72,9 +77,9 @@ export async function runRecording(
     clearTimeout(timer);
     interrupts[Symbol.dispose]();
   }
-  if (dir.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });
+  if (folder.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });
   const words = (await child?.lastWords()) ?? '';
-  await dir.remove();
+  await folder.remove();
   report(started, result, options, seconds);
   const died = result.vm?.exit?.signal ?? undefined;
   if (words !== '') say(`QEMU said\n  ${words.replaceAll('\n', '\n  ')}`);
@@ -133,7 +138,7 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
  * Twice means now. What is in the outputs stays; a QEMU of ours, and what it left, goes with us, but
  * for what a collector is still to get.
  */
-function killNow({ child, info, dir }: Started): void {
+function killNow({ child, info, folder }: Started): void {
   if (!info.launched) {
     say(`stopped at once: mmiobridge resume ${info.id} goes on`);
     return;
@@ -147,23 +152,33 @@ function killNow({ child, info, dir }: Started): void {
     );
     return;
   }
-  for (const path of [info.spoolDir, dir.path]) rmSync(path, { recursive: true, force: true });
+  for (const path of [info.spoolDir, folder.path]) rmSync(path, { recursive: true, force: true });
   say('killed: the outputs end where they were');
 }
 
 /** The recording failed. Where it can go on later, the guest waits; else a QEMU of ours is ended. */
-async function abandon({ live, child, info, dir }: Started, cause: unknown): Promise<unknown> {
-  if (!live.canResume) {
+async function abandon(
+  { recording, child, info, folder }: Started,
+  cause: unknown,
+): Promise<unknown> {
+  if (!recording.canResume) {
     await child?.terminate(1000);
-    await dir.remove();
+    await folder.remove();
     return cause;
   }
   // QEMU is our child, and would keep us here until it ends.
   setImmediate(() => process.exit());
-  if (!(cause instanceof MmioError)) return cause;
-  return new MmioError(cause.code, cause.message, {
-    evidence: cause.evidence,
-    hint: `the guest is paused and nothing is lost: mend it, then mmiobridge resume ${info.id}`,
-    cause,
-  });
+  const guest = recording.isGuestPaused
+    ? 'the guest is paused and nothing is lost'
+    : 'the guest is not paused';
+  const hint = `${guest}: mend it, then mmiobridge resume ${info.id}`;
+  if (cause instanceof MmioError) {
+    const { code, message, evidence } = cause;
+    return new MmioError(code, message, { evidence, hint, cause });
+  }
+  if (systemCodeOf(cause) !== undefined) {
+    return new MmioError('io', messageOf(cause), { hint, cause });
+  }
+  say(hint);
+  return cause;
 }

@@ -1,319 +1,187 @@
-/** Puts the parts of a recording together, of a new one or of one that goes on. */
+/** Puts the parts of a recording together, of a new one or of one that is resumed. */
 import { resolve as resolvePath } from 'node:path';
-import type { UserLog } from '../../machine/argv-user.ts';
-import type { SeenOfQemu } from '../../machine/coverage.ts';
+import { MmioError, describeError } from '../../base/errors.ts';
+import type { RecordingCounts } from '../../analysis/recording-counts.ts';
+import type { Attribution } from '../../attribution/attribution.ts';
 import { LogAppender } from '../../machine/log-append.ts';
-import { ourselves } from '../../machine/proc.ts';
+import { ourselves, type ProcessRef } from '../../machine/proc.ts';
 import type { QemuProcess } from '../../machine/process.ts';
+import { readVcpus } from '../../machine/vcpus.ts';
 import type { Vm } from '../../machine/vm.ts';
 import type { RecordingHeader } from '../../model/events.ts';
-import { KvmDecoder } from '../../sources/kvm-tracepoints/decoder.ts';
-import { PluginDecoder } from '../../sources/plugin/decoder.ts';
-import { QemuLogDecoder } from '../../sources/qemu-log/decoder.ts';
-import type { OutputFormat } from '../../sinks/index.ts';
-import type { Marked } from '../../sinks/marked.ts';
-import { Journal } from '../session/journal.ts';
-import {
-  kvmDecoder,
-  kvmSource,
-  openKvmTrace,
-  traceInfo,
-  type KvmSource,
-} from '../source/kvm/source.ts';
-import type { SpoolDecoder } from '../run/recorder.ts';
-import type { KvmTrace } from '../source/kvm/trace.ts';
-import { RunningRecording } from '../run/running-recording.ts';
-import type { Notice } from '../../base/notice.ts';
-import { learnDevices, lookAtMemory, optionNotes, requireSelected } from './device-queries.ts';
-import { readVcpus } from '../../machine/vcpus.ts';
 import { OutputSet } from '../../sinks/output-set.ts';
-import type { PluginLink } from '../source/plugin/link.ts';
-import { pluginWriter } from '../source/plugin/source.ts';
-import type { PluginWriter } from '../source/plugin/writer.ts';
-import { PcTap } from '../source/kvm/pc-tap.ts';
-import type { OpenRemote, RemoteOutput, RemoteTarget } from '../session/remote.ts';
+import { RunningRecording } from '../run/running-recording.ts';
+import { restoreState, type Checkpoint } from '../session/checkpoint.ts';
+import type { SessionInfo } from '../session/info.ts';
+import { Journal } from '../session/journal.ts';
+import type { RemoteOutput } from '../session/remote.ts';
 import type { SessionFolder } from '../session/session-folder.ts';
-import type { Checkpoint, RecordSource, SessionInfo } from '../session/session-folder.ts';
-import { Attribution } from '../../attribution/attribution.ts';
+import { UserLogWriter } from '../session/user-log.ts';
+import type { RecordingSource, SourceBeginning, SourceParts } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
-import { seenOfQemu } from '../source/trace-events.ts';
-import { RecordingCounts } from '../../analysis/recording-counts.ts';
-import { UserLogWriter } from '../run/user-log.ts';
-import { detach, passingOn, forwardUserLog } from './detach.ts';
-
-export interface RecordOptions {
-  readonly outputs: readonly string[];
-  readonly remote?: RemoteTarget | undefined;
-  readonly openRemote?: OpenRemote | undefined;
-  readonly format?: OutputFormat | undefined;
-  readonly marks?: readonly Marked[] | undefined;
-  readonly selection: readonly string[];
-  readonly overflow: 'pause' | 'drop';
-  /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
-  readonly spoolLimitBytes?: number | undefined;
-  /** Program counters from KVM's tracepoints. */
-  readonly pc: boolean;
-  readonly source: RecordSource;
-  /** Where QEMU may write; undefined: the session's own folder. */
-  readonly spoolDir?: string | undefined;
-  /** Of a QEMU that is started: interrupts of passed-through devices, too. */
-  readonly interrupts: boolean;
-  readonly notice: Notice;
-  /** What QEMU would have written to its standard error, had its log been its own. */
-  readonly onUserLog: (bytes: Uint8Array) => void;
-}
-
-/** What is told anew when a recording is gone on with. */
-export type GoingOnOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote'>;
+import { learnDevices, lookAtMemory, optionNotes, requireSelected } from './device-queries.ts';
+import type { RecordOptions, ResumeOptions } from './options.ts';
 
 /** A recording that has begun. */
 export interface Started {
-  readonly live: RunningRecording;
+  readonly recording: RunningRecording;
   readonly counts: RecordingCounts;
   readonly info: SessionInfo;
-  readonly dir: SessionFolder;
+  readonly folder: SessionFolder;
   /** undefined where we did not start QEMU. */
   readonly child: QemuProcess | undefined;
-  readonly attribution: Attribution;
 }
 
 const DEFAULT_SPOOL_LIMIT = 2 ** 30;
 
 interface Beginning {
-  readonly dir: SessionFolder;
+  readonly folder: SessionFolder;
   readonly spool: Spool;
   readonly vm: Vm;
   readonly header: RecordingHeader;
   readonly options: RecordOptions;
-  readonly userLog: UserLog | undefined;
-  /** What was logged before the recording began: only what of it is the user's counts. */
-  readonly prelude?: string;
+  readonly source: SourceBeginning;
   readonly child: QemuProcess | undefined;
-  /** One that had to begin before QEMU's log. */
-  readonly trace?: KvmTrace | undefined;
-  /** Where the plugin of a QEMU of ours is heard. */
-  readonly link?: PluginLink | undefined;
-  readonly info: Pick<
-    SessionInfo,
-    'qemu' | 'launched' | 'qmpAddress' | 'traceEvents' | 'restore' | 'plugin'
-  >;
+  readonly qemu: ProcessRef | undefined;
+  readonly launched: boolean;
+  readonly qmpAddress: string;
 }
 
+/** Begins a new recording. */
 export async function begin(beginning: Beginning): Promise<Started> {
-  const { dir, spool, header, options, userLog } = beginning;
+  const { folder, spool, vm, header, options, source, child } = beginning;
+  const { qemu, launched, qmpAddress } = beginning;
   const free = await spool.freeBytes();
   const info: SessionInfo = {
-    ...beginning.info,
-    id: dir.id,
+    id: folder.id,
     recorder: ourselves(),
+    qemu,
+    launched,
+    qmpAddress,
     spoolDir: spool.dir,
     header,
     selection: options.selection,
     outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
     remote: options.remote,
     format: options.format,
-    marks: options.marks,
+    textExtra: options.textExtra,
     overflow: options.overflow,
     spoolLimitBytes:
       options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
-    userLog,
-    pc: options.pc,
+    userLog: source.userLog,
     source: options.source,
+    sourceInfo: undefined,
   };
-  return assemble({ ...beginning, info, vm: beginning.vm, checkpoint: undefined });
+  const open = (parts: SourceParts) => source.open(parts);
+  return assemble({ folder, spool, vm, info, options, child, open, checkpoint: undefined });
 }
 
 interface Assembly {
-  readonly dir: SessionFolder;
+  readonly folder: SessionFolder;
   readonly spool: Spool;
+  /** undefined: QEMU is gone. */
   readonly vm: Vm | undefined;
+  /** Without what the source keeps, which it knows when it is open. */
   readonly info: SessionInfo;
-  readonly options: GoingOnOptions;
-  readonly prelude?: string;
+  readonly options: ResumeOptions;
   readonly child: QemuProcess | undefined;
-  readonly trace?: KvmTrace | undefined;
-  readonly link?: PluginLink | undefined;
+  readonly open: (parts: SourceParts) => Promise<RecordingSource>;
+  /** Of a recording that is resumed. */
   readonly checkpoint: Checkpoint | undefined;
 }
 
-/** Puts the parts of a recording together, new or gone on with. */
 export async function assemble(assembly: Assembly): Promise<Started> {
-  const trace = assembly.trace ?? (await openKvmTrace(assembly.vm, assembly.info));
-  try {
-    const info = { ...assembly.info, kvm: traceInfo(trace, assembly.info) };
-    return await assembleWith({ ...assembly, info }, trace);
-  } catch (error) {
-    trace?.close();
-    throw error;
-  }
-}
-
-async function assembleWith(assembly: Assembly, trace: KvmTrace | undefined): Promise<Started> {
-  const { spool, vm, info, options, checkpoint } = assembly;
-  const { header } = info;
-  const userLog = await openUserLog(info, options, checkpoint);
-  if (assembly.prelude !== undefined) await forwardUserLog(assembly.prelude, info, userLog);
-  const isRecorded = (address: number) => attribution.devices.mappingAt(address) !== undefined;
-  const decoder = decoderFor(info, checkpoint, isRecorded, userLog);
-  const attribution = new Attribution(info.selection, decoder.targets, checkpoint?.attribution);
-  const counts = new RecordingCounts(checkpoint?.counts);
+  const { folder, spool, vm, options, checkpoint, child } = assembly;
+  const { header, selection, launched, overflow } = assembly.info;
+  const { notice } = options;
+  const userLog = await openUserLog(assembly.info, options, checkpoint);
+  const before = restoreState(selection, checkpoint);
+  const { attribution, counts } = before;
+  const { devices } = attribution;
   if (vm !== undefined) {
     attribution.vcpuOfThread = await readVcpus(vm.qmp);
-    await learnDevices(vm.qmp, attribution.devices);
-    requireSelected(attribution.devices, info.selection);
+    await learnDevices(vm.qmp, devices);
+    requireSelected(devices, selection);
   }
-  const notes = vm === undefined ? [] : await optionNotes(vm.qmp, attribution.devices);
-  const position = checkpoint?.position ?? spool.position;
-  decoder.beginSegment(position.segment, position.offset);
-  decoder.stampedLines = checkpoint?.stampedLines ?? 0;
-  decoder.unstampedLines = checkpoint?.unstampedLines ?? 0;
-  for (const [name, count] of checkpoint?.otherLines ?? []) decoder.otherLines.set(name, count);
+  const optionsHide = vm === undefined ? [] : await optionNotes(vm.qmp, devices);
+  const state = { ...before, notes: checkpoint?.notes ?? optionsHide };
 
-  const kvm =
-    decoder instanceof KvmDecoder
-      ? kvmSource({ ...assembly, trace, attribution, decoder, notice: options.notice })
-      : undefined;
-  const pc =
-    trace &&
-    info.source === 'log' &&
-    new PcTap({
-      trace,
-      vcpuOfThread: attribution.vcpuOfThread,
-      aligned: info.launched && checkpoint === undefined,
-      start: header,
-      isRecorded,
-      counts: checkpoint?.pc,
-    });
-
-  const plugin =
-    info.source === 'plugin'
-      ? await pluginWriter({ ...assembly, notice: options.notice })
-      : undefined;
-  const remote = await openRemote(info, options, attribution, checkpoint);
+  const source = await assembly.open({
+    folder,
+    spool,
+    vm,
+    launched,
+    header,
+    attribution,
+    overflow,
+    userLog,
+    notice,
+  });
+  let remote: RemoteOutput | undefined;
   try {
-    return await openAndStart(assembly, {
+    const { segment, offset } = checkpoint?.position ?? spool.position;
+    source.decoder.beginSegment(segment, offset);
+    attribution.targets = source.decoder.targets;
+    const info = { ...assembly.info, sourceInfo: source.info };
+    remote = await openRemote(info, options, attribution, checkpoint);
+
+    let recording: RunningRecording | undefined;
+    const outputs = await OutputSet.open(info.outputs, {
+      format: info.format,
+      textExtra: info.textExtra,
       remote,
-      userLog,
-      decoder,
-      attribution,
-      counts,
-      notes,
-      pc: pc || undefined,
-      kvm,
-      plugin,
+      onStall: (reason) => recording?.onStall(reason),
+      ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
     });
+    if (checkpoint === undefined) await outputs.begin(header);
+    else outputs.resume(header, checkpoint.counts.tables);
+    await folder.writeInfo(info);
+
+    recording = new RunningRecording({
+      info,
+      notice,
+      pausedByUs: checkpoint !== undefined && (await folder.isPaused()),
+      remote,
+      parts: {
+        folder,
+        header,
+        spool,
+        journal: new Journal(folder.journal, checkpoint?.journalTaken),
+        source,
+        state,
+        outputs,
+        vm,
+        userLog,
+        refreshDevices: async () => {
+          if (vm !== undefined) await learnPatiently(vm, attribution, options);
+        },
+        lookAtMemory: async () => {
+          if (vm === undefined) return [];
+          // Firmware has given it its interrupt line by now.
+          await learnPatiently(vm, attribution, options);
+          return lookAtMemory(await vm.connected(), devices, source.seen);
+        },
+      },
+    });
+    await recording.start();
+    return { recording, counts, info, folder, child };
   } catch (error) {
-    plugin?.stop();
+    source.stop();
     remote?.drop();
     throw error;
   }
 }
 
-function decoderFor(
-  info: SessionInfo,
-  checkpoint: Checkpoint | undefined,
-  isRecorded: (address: number) => boolean,
-  userLog: UserLogWriter | undefined,
-): SpoolDecoder {
-  if (info.source === 'kvm') return kvmDecoder(info, checkpoint, isRecorded);
-  const { startSec: sec, startNs: ns } = info.header;
-  const options = { start: { sec, ns }, ...passingOn(info, userLog) };
-  if (info.source === 'log') return new QemuLogDecoder(options);
-  return new PluginDecoder({ ...options, from: checkpoint?.plugin });
-}
-
-interface OpenParts {
-  readonly remote: RemoteOutput | undefined;
-  readonly userLog: UserLogWriter | undefined;
-  readonly decoder: SpoolDecoder;
-  readonly attribution: Attribution;
-  readonly counts: RecordingCounts;
-  readonly notes: readonly string[];
-  readonly pc: PcTap | undefined;
-  readonly kvm: KvmSource | undefined;
-  readonly plugin: PluginWriter | undefined;
-}
-
-/** Opens the outputs, and begins. */
-async function openAndStart(assembly: Assembly, parts: OpenParts): Promise<Started> {
-  const { dir, spool, vm, info, options, checkpoint } = assembly;
-  const { remote, userLog, decoder, attribution, counts, notes, pc, kvm, plugin } = parts;
-  const { header } = info;
-  let live: RunningRecording | undefined;
-  const outputs = await OutputSet.open(info.outputs, {
-    format: info.format,
-    marks: info.marks,
-    remote,
-    onStall: (reason) => live?.onStall(reason),
-    ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
-  });
-  if (checkpoint === undefined) await outputs.begin(header);
-  else outputs.resume(header, checkpoint.counts.tables);
-  await dir.writeInfo(info);
-
-  live = new RunningRecording({
-    info,
-    notice: options.notice,
-    pausedByUs: checkpoint !== undefined && (await dir.isPaused()),
-    detach: () => {
-      pc?.logEnds();
-      return detach(vm, info, options.notice, userLog);
-    },
-    remote,
-    parts: {
-      dir,
-      header,
-      spool,
-      journal: new Journal(dir.journal, checkpoint?.journalTaken),
-      decoder,
-      attribution,
-      outputs,
-      counts,
-      vm,
-      userLog,
-      pc,
-      kvm,
-      plugin,
-      coverage: checkpoint?.coverage ?? [],
-      notes: checkpoint?.notes ?? notes,
-      refreshDevices: async () => {
-        if (vm !== undefined) await learnIfThere(vm, attribution);
-      },
-      lookAtMemory: async () => {
-        if (vm === undefined) return [];
-        // Firmware has given it its interrupt line by now.
-        await learnIfThere(vm, attribution);
-        const seen = seenBy(info);
-        return lookAtMemory(await vm.connected(), attribution.devices, seen);
-      },
-    },
-  });
-  await live.start();
-  return { live, counts, info, dir, child: assembly.child, attribution };
-}
-
-/** What a recording sees of QEMU's own parts of devices. */
-function seenBy({ source, traceEvents }: SessionInfo): SeenOfQemu {
-  switch (source) {
-    case 'kvm':
-      return 'all';
-    case 'plugin':
-      return 'memory';
-    case 'log':
-      return seenOfQemu(traceEvents);
-  }
-}
-
 async function openRemote(
   { remote, id, outputs }: SessionInfo,
-  { openRemote: open, notice }: GoingOnOptions,
-  attribution: Attribution,
+  { openRemote: open, notice }: ResumeOptions,
+  { devices }: Attribution,
   checkpoint: Checkpoint | undefined,
 ): Promise<RemoteOutput | undefined> {
   if (remote === undefined || open === undefined) return undefined;
-  const devices = attribution.devices.selected.map(({ device }) => device.name);
+  const names = devices.selected.map(({ device }) => device.name);
   const resumeAt = checkpoint?.outputBytes[outputs.length];
-  return open(remote, { id, devices, resumeAt, notice });
+  return open(remote, { id, devices: names, resumeAt, notice });
 }
 
 /**
@@ -321,25 +189,40 @@ async function openRemote(
  * what it would have written meanwhile is put to its end, after a resume perhaps a second's twice.
  */
 async function openUserLog(
-  info: SessionInfo,
-  options: GoingOnOptions,
+  { userLog, launched }: SessionInfo,
+  { notice, onUserLog }: ResumeOptions,
   checkpoint: Checkpoint | undefined,
 ): Promise<UserLogWriter | undefined> {
-  const { userLog } = info;
   if (userLog === undefined) return undefined;
-  if (info.launched || userLog.path === undefined) {
-    return UserLogWriter.open(userLog, options.onUserLog, checkpoint?.userLogBytes);
+  if (launched || userLog.path === undefined) {
+    return UserLogWriter.open(userLog, onUserLog, checkpoint?.userLogBytes);
   }
-  const { notice: onProblem, onUserLog: otherwise } = options;
-  const appender = new LogAppender(userLog.path, { otherwise, onProblem });
+  const appender = new LogAppender(userLog.path, { otherwise: onUserLog, onProblem: notice });
   return UserLogWriter.open({ ...userLog, path: undefined }, (bytes) => appender.write(bytes));
 }
 
-/** A VM that ends, or whose QMP is lost, has nothing to say; what it logged is still read. */
-async function learnIfThere(vm: Vm, attribution: Attribution): Promise<void> {
-  try {
-    await learnDevices(await vm.connected(), attribution.devices);
-  } catch (error) {
-    if (vm.isAlive && vm.qmp.state === 'ready') throw error;
+/**
+ * Asks QMP for the devices. QEMU may be busy: until it answers nothing is attributed, and the spool
+ * keeps what comes. A VM that ends, or whose QMP is lost, has nothing to say; what it logged is
+ * still read.
+ */
+async function learnPatiently(
+  vm: Vm,
+  { devices }: Attribution,
+  { notice }: ResumeOptions,
+): Promise<void> {
+  for (let told = false; ; told = true) {
+    try {
+      await learnDevices(await vm.connected(), devices);
+      return;
+    } catch (error) {
+      if (!vm.isAlive || vm.qmp.state !== 'ready') return;
+      if (!(error instanceof MmioError)) throw error;
+      if (error.code !== 'timeout') {
+        notice(`QEMU does not tell its devices: ${describeError(error)}`);
+        return;
+      }
+      if (!told) notice(`QEMU does not answer, and is asked again: ${describeError(error)}`);
+    }
   }
 }

@@ -9,7 +9,8 @@ import { vendorDevice } from '../../base/format.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
 import { guestAddress, isPassedThrough } from '../../model/device.ts';
 import type { QmpClient } from '../../qmp/client.ts';
-import type { Devices, DeviceState } from '../../attribution/devices.ts';
+import type { DeviceState } from '../../attribution/device-state.ts';
+import type { Devices } from '../../attribution/devices.ts';
 
 export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<void> {
   devices.learn(await readInventory(qmp));
@@ -30,7 +31,7 @@ export async function lookAtMemory(
     qmp.hmp('info mtree -f'),
     emulated ? qmp.hmp('info mtree') : '',
   ]);
-  if (emulated) devices.setAliases(aliasRegions(tree));
+  if (emulated) devices.addresses.setAliases(aliasRegions(tree));
   const ranges = parseFlatView(flat);
   return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, seen));
 }

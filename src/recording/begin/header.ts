@@ -1,25 +1,31 @@
 /** The header of a recording of a QEMU. */
 import { TOOL } from '../../base/version.ts';
-import type { RecordSource } from '../session/session-folder.ts';
+import { wallClockMs } from '../../base/wall-clock.ts';
+import type { RecordingHeader } from '../../model/events.ts';
 import type { QmpClient } from '../../qmp/client.ts';
+import type { SourceKind, Start } from '../source/recording-source.ts';
 
-export function wallClock(): { readonly startSec: number; readonly startNs: number } {
-  const nowMs = Date.now();
+/** Session time 0 is now. */
+export function startNow(): Start {
+  const nowMs = Math.floor(wallClockMs());
   const startSec = Math.floor(nowMs / 1000);
   return { startSec, startNs: (nowMs - startSec * 1000) * 1_000_000 };
 }
 
-export function headerBase(
-  start: { readonly startSec: number; readonly startNs: number },
+export function headerOf(
+  start: Start,
   qmp: QmpClient,
-  source: RecordSource,
-) {
+  source: Pick<SourceKind, 'header' | 'clock'>,
+  argv: readonly string[],
+): RecordingHeader {
+  const { header, clock } = source;
   return {
     ...start,
     tool: TOOL,
-    source: source === 'log' ? ('qemu-log' as const) : source,
-    clock: source === 'kvm' ? ('kernel' as const) : ('qemu' as const),
+    source: header,
+    clock,
     textBaseSec: 0,
     qemuVersion: qmp.version,
+    argv,
   };
 }

@@ -1,20 +1,23 @@
 /** Goes on with a recording that was interrupted. */
 import { MmioError } from '../../base/errors.ts';
+import type { Notice } from '../../base/notice.ts';
 import { isAlive, ourselves } from '../../machine/proc.ts';
 import { Vm } from '../../machine/vm.ts';
 import { QmpClient } from '../../qmp/client.ts';
-import type { Notice } from '../../base/notice.ts';
-import { SessionFolder, type SessionInfo } from '../session/session-folder.ts';
+import type { SessionInfo } from '../session/info.ts';
+import { SessionFolder } from '../session/session-folder.ts';
+import { SOURCES, type SourceName } from '../source/index.ts';
 import { Spool } from '../spool/spool.ts';
-import { type GoingOnOptions, type Started, assemble } from './assemble.ts';
+import { type Started, assemble } from './assemble.ts';
+import type { ResumeOptions } from './options.ts';
 
 /**
- * Goes on with a recording whose recorder was killed. Throws MmioError `refused` if it still runs,
- * `not-found` if there is none.
+ * Goes on with a recording whose recorder was killed. Throws MmioError `refused` if it still runs, or
+ * another version began it; `not-found` if there is none.
  */
-export async function resumeRecording(id: string, options: GoingOnOptions): Promise<Started> {
-  const dir = new SessionFolder(id);
-  const before = await dir.readInfo();
+export async function resumeRecording(id: string, options: ResumeOptions): Promise<Started> {
+  const folder = new SessionFolder(id);
+  const before = await folder.readInfo();
   if (isAlive(before.recorder.pid, before.recorder.startTime)) {
     throw new MmioError('refused', `${id} is being recorded`, {
       evidence: `process ${before.recorder.pid} runs`,
@@ -22,24 +25,28 @@ export async function resumeRecording(id: string, options: GoingOnOptions): Prom
     });
   }
   if (before.outputs.includes('-')) {
-    throw new MmioError('refused', 'a recording to standard output cannot be gone on with', {
+    throw new MmioError('refused', 'a recording to standard output cannot be resumed', {
       evidence: `outputs: ${before.outputs.join(', ')}`,
       hint: `what is left of it lies in ${before.spoolDir}: convert it`,
     });
   }
-  const checkpoint = await dir.readCheckpoint();
+  const kind = SOURCES[requireSource(before)];
+  const checkpoint = await folder.readCheckpoint();
   const info: SessionInfo = { ...before, recorder: ourselves() };
   const spool = await Spool.reopen(info.spoolDir, checkpoint.position);
   const vm = await reconnect(info, options.notice);
-  await dir.removeControlSocket();
+  await folder.removeControlSocket();
   try {
-    // It may have died while it took itself off QEMU. Before the guard begins, which does the same.
-    if (info.source === 'log' && vm?.holdsOpen(spool.currentPath) === false) {
-      await vm.logInto(spool.nextPath);
-      spool.advanceWriter();
-    }
-    if (!(await dir.isDropping())) await vm?.trace(true);
-    return await assemble({ dir, spool, vm, info, options, child: undefined, checkpoint });
+    return await assemble({
+      folder,
+      spool,
+      vm,
+      info,
+      options,
+      child: undefined,
+      checkpoint,
+      open: (parts) => kind.resume(parts, info.sourceInfo, checkpoint.source),
+    });
   } catch (error) {
     // QEMU talks to one at a time, and the connection would keep this process.
     await vm?.qmp.close();
@@ -47,13 +54,20 @@ export async function resumeRecording(id: string, options: GoingOnOptions): Prom
   }
 }
 
+function requireSource({ id, source }: SessionInfo): SourceName {
+  if (Object.hasOwn(SOURCES, source)) return source as SourceName;
+  throw new MmioError('refused', `recording ${id} has a source that is not known`, {
+    evidence: `${source}; known are ${Object.keys(SOURCES).join(', ')}`,
+    hint: 'resume it with the mmiobridge that began it',
+  });
+}
+
 async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefined> {
-  const { qemu } = info;
+  const { qemu, qmpAddress: address } = info;
   if (qemu !== undefined && !isAlive(qemu.pid, qemu.startTime)) {
     notice('QEMU has ended meanwhile: what it left in the spool is written down');
     return undefined;
   }
-  const qmp = await QmpClient.connect(info.qmpAddress);
-  const { qmpAddress: address, traceEvents } = info;
-  return new Vm(qmp, { address, process: qemu, traceEvents, onProblem: notice });
+  const qmp = await QmpClient.connect(address);
+  return new Vm(qmp, { address, process: qemu, onProblem: notice });
 }

@@ -5,18 +5,20 @@ import { MmioError, messageOf } from '../../base/errors.ts';
 import type { SessionFolder } from '../session/session-folder.ts';
 import { runDir } from '../session/session-folder.ts';
 import { Spool } from '../spool/spool.ts';
-import type { RecordOptions } from './assemble.ts';
+import type { RecordOptions } from './options.ts';
 
-export function spoolIn(spoolDir: string, dir: SessionFolder): string {
-  return join(resolvePath(spoolDir), `mmiobridge-${dir.id}`);
+/** Where the spool of a recording is: in its own folder, or below the one that the user names. */
+export function spoolDirOf(folder: SessionFolder, spoolDir: string | undefined): string {
+  if (spoolDir === undefined) return folder.spool;
+  return join(resolvePath(spoolDir), `mmiobridge-${folder.id}`);
 }
 
 export async function createSpool(
   dir: SessionFolder,
-  options: RecordOptions,
+  options: Pick<RecordOptions, 'spoolDir'>,
   uid: number | undefined,
 ): Promise<Spool> {
-  const path = options.spoolDir === undefined ? dir.spool : spoolIn(options.spoolDir, dir);
+  const path = spoolDirOf(dir, options.spoolDir);
   await mkdir(dirname(path), { recursive: true });
   await mkdir(path, { recursive: true, mode: 0o700 });
   const us = process.getuid?.() ?? 0;

@@ -6,28 +6,23 @@
  * goes on from the checkpoint as if it had never stopped.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Failure } from '../../base/failure.ts';
+import { wallClockMs } from '../../base/wall-clock.ts';
+import { countersOf } from '../../analysis/totals.ts';
 import type { Vm, VmEnd } from '../../machine/vm.ts';
-import type { SourcePosition } from '../../model/position.ts';
 import type { CoverageRange, CoverageStatement } from '../../model/coverage.ts';
 import type { Counters, RecordingEvent, RecordingHeader } from '../../model/events.ts';
+import { isBefore, type SourcePosition } from '../../model/position.ts';
 import type { StreamItem } from '../../model/stream.ts';
-import { KvmDecoder } from '../../sources/kvm-tracepoints/decoder.ts';
-import { PluginDecoder } from '../../sources/plugin/decoder.ts';
-import type { QemuLogDecoder } from '../../sources/qemu-log/decoder.ts';
+import type { OutputSet } from '../../sinks/output-set.ts';
 import { RawBatch } from '../../sources/raw-batch.ts';
 import type { RawEvent } from '../../sources/raw-events.ts';
-import { BAR_POLL_MS } from '../source/kvm/bar-poll.ts';
+import { takeCheckpoint, type RecordingState } from '../session/checkpoint.ts';
 import type { Journal } from '../session/journal.ts';
-import type { KvmSource } from '../source/kvm/source.ts';
-import type { OutputSet } from '../../sinks/output-set.ts';
-import type { PcTap } from '../source/kvm/pc-tap.ts';
-import type { PluginWriter } from '../source/plugin/writer.ts';
-import type { Checkpoint, SessionFolder } from '../session/session-folder.ts';
-import type { Attribution } from '../../attribution/attribution.ts';
+import type { SessionFolder } from '../session/session-folder.ts';
+import type { UserLogWriter } from '../session/user-log.ts';
+import type { RecordingSource } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
-import { countersOf } from '../../analysis/totals.ts';
-import type { RecordingCounts } from '../../analysis/recording-counts.ts';
-import type { UserLogWriter } from './user-log.ts';
 
 const POLL_MS = 10;
 /** A read that brings this much says that we are behind: the next follows at once. */
@@ -37,34 +32,21 @@ const CHECKPOINT_MS = 1000;
 const CLOSE_GRACE_MS = 500;
 
 export interface RecorderParts {
-  readonly dir: SessionFolder;
+  readonly folder: SessionFolder;
   readonly header: RecordingHeader;
   readonly spool: Spool;
   readonly journal: Journal;
-  readonly decoder: SpoolDecoder;
-  readonly attribution: Attribution;
+  readonly source: RecordingSource;
+  readonly state: RecordingState;
   readonly outputs: OutputSet;
-  readonly counts: RecordingCounts;
   /** undefined: QEMU is gone, and what it left is all there is. */
   readonly vm: Vm | undefined;
   /** Asks QMP again what devices there are and where; not called when there is no VM. */
   readonly refreshDevices: () => Promise<void>;
   /** Asks QEMU how the selected devices are mapped now: aliases, and what is trapped. */
   readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
-  readonly coverage: readonly CoverageRange[];
-  /** What else is known of what cannot be seen. */
-  readonly notes: readonly string[];
   readonly userLog: UserLogWriter | undefined;
-  /** Knows the program counters, where they are wanted. */
-  readonly pc: PcTap | undefined;
-  /** Where the accesses come from KVM's tracepoints, and the spool is written by us. */
-  readonly kvm: KvmSource | undefined;
-  /** Where they come from the QEMU plugin, and the spool is written by us. */
-  readonly plugin: PluginWriter | undefined;
 }
-
-/** What reads the spool. */
-export type SpoolDecoder = QemuLogDecoder | KvmDecoder | PluginDecoder;
 
 export interface RecordingEnd {
   readonly vm: VmEnd | undefined;
@@ -74,20 +56,11 @@ export interface RecordingEnd {
   readonly complete: boolean;
 }
 
-const KVM_NOTES = [
-  "recorded from KVM's tracepoints: what QEMU or the kernel's short cuts (ioeventfd) did is not in it",
-  `QMP was asked every ${BAR_POLL_MS} ms where the BARs are: what came and went in between is not known`,
-];
-
-const PLUGIN_NOTES = [
-  'recorded by a QEMU plugin: what devices did to each other (DMA to a BAR), and accesses to I/O ports, are not in it',
-];
-
 export class Recorder {
   readonly #parts: RecorderParts;
   #coverage: readonly CoverageRange[];
   #mapSeen = false;
-  #headStated = false;
+  #headStated: boolean;
   #vmEnd: VmEnd | undefined;
   /** Nothing more will be written to the spool. */
   #sourceEnded: boolean;
@@ -96,15 +69,20 @@ export class Recorder {
   /** The checkpoint that is being made safe. */
   #saving: Promise<void> | undefined;
   #lastCheckpointMs = 0;
-  #failure: { readonly error: unknown } | undefined;
+  readonly #failure = new Failure();
+  #failed: { readonly error: unknown } | undefined;
 
   constructor(parts: RecorderParts) {
     this.#parts = parts;
-    this.#coverage = parts.coverage;
-    this.#sourceEnded = parts.vm === undefined;
-    // A recording that is gone on with has said it behind its first MAP: no checkpoint is between.
-    this.#headStated = parts.attribution.snapshot().nextMapId > 1;
-    void parts.vm?.ended.then((end) => {
+    const { state, source, vm } = parts;
+    this.#coverage = state.coverage;
+    this.#headStated = state.headStated;
+    this.#sourceEnded = vm === undefined;
+    // The loop looks between two steps; whoever waits is not held up by a failure elsewhere.
+    for (const failure of [this.#failure.promise, source.failure]) {
+      failure.catch((error: unknown) => void (this.#failed ??= { error }));
+    }
+    void vm?.ended.then((end) => {
       this.#vmEnd = end;
       this.sourceEnded();
     });
@@ -112,46 +90,48 @@ export class Recorder {
 
   /** QEMU writes no more into the spool: it has been told to log elsewhere, or is gone. */
   sourceEnded(): void {
-    this.#parts.kvm?.poll.stop();
-    this.#parts.kvm?.writer?.finish();
-    const { plugin } = this.#parts;
-    if (plugin === undefined) this.#sourceEnded = true;
-    else {
-      void plugin
-        .finish()
-        .catch((error: unknown) => void (this.#failure ??= { error }))
-        .finally(() => (this.#sourceEnded = true));
-    }
+    this.#failure.guard(async () => {
+      try {
+        await this.#parts.source.finish();
+      } finally {
+        this.#sourceEnded = true;
+      }
+    });
   }
 
   get counters(): Counters {
-    const { attribution, counts, decoder } = this.#parts;
-    return countersOf(counts.totals, attribution.otherLines(decoder.otherLines));
+    const { state, source } = this.#parts;
+    const others = state.attribution.otherLines(source.decoder.otherLines);
+    return countersOf(state.counts.totals, others);
   }
 
   get lastTimeNs(): number {
-    return this.#parts.attribution.lastTimeNs;
+    return this.#parts.state.attribution.lastTimeNs;
   }
 
   /** Makes the beginning safe: a recorder that is killed from here on can be gone on with. */
   async begin(): Promise<void> {
     await this.#checkpoint();
     await this.#saving;
-    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#throwFailure();
+  }
+
+  #throwFailure(): void {
+    if (this.#failed !== undefined) throw this.#failed.error;
   }
 
   /** Runs until the source has ended and all that it wrote is in the outputs. */
   async run(): Promise<RecordingEnd> {
-    const { spool, journal, decoder } = this.#parts;
+    const { spool, journal, source, state } = this.#parts;
     for (;;) {
-      if (this.#failure !== undefined) throw this.#failure.error;
+      this.#throwFailure();
       const ended = this.#sourceEnded;
       const bytesRead = await this.#readOnce();
       let taken = false;
       for (let entry; (entry = journal.take(spool.position)) !== undefined;) {
         taken = true;
-        this.#parts.attribution.note(entry.event);
-        await this.#drainSession();
+        state.attribution.note(entry.event);
+        await this.#drainAttribution();
       }
       if (this.#mapSeen && !this.#headStated) await this.#stateHead();
       const late = performance.now() - this.#lastCheckpointMs > CHECKPOINT_MS;
@@ -168,62 +148,62 @@ export class Recorder {
       else if (!ended || journal.nextAt !== undefined) await sleep(POLL_MS);
       else if (!spool.adoptNext()) break;
     }
-    decoder.finish();
+    source.decoder.finish();
     await this.#drain();
     return this.#end();
   }
 
   /** Reads and processes what is there, up to the next journal entry; how many bytes. */
   async #readOnce(): Promise<number> {
-    const { spool, decoder, attribution, pc } = this.#parts;
+    const { spool, source, state } = this.#parts;
     const until = this.#readUntil();
     const { bytes } = await spool.read(until);
     if (bytes.length === 0) {
-      if (until === undefined && !spool.behind) pc?.logAtEnd();
+      if (until === undefined && !spool.behind) source.onReadAll();
       return 0;
     }
-    pc?.logRead();
-    attribution.pollTimeNs = this.nowNs();
-    decoder.feed(bytes);
+    source.onRead();
+    state.attribution.pollTimeNs = this.nowNs();
+    source.decoder.feed(bytes);
     await this.#drain();
     return bytes.length;
   }
 
-  /** The next journal entry, or as far as it is known where the BARs were. */
+  /** The next journal entry, or as far as the source lets us read. */
   #readUntil(): SourcePosition | undefined {
-    const { journal, kvm, spool } = this.#parts;
+    const { journal, source, spool } = this.#parts;
     const entry = journal.nextAt;
-    const known = kvm?.poll.limit(spool.position);
-    if (entry === undefined || known === undefined) return entry ?? known;
-    const entryFirst =
-      entry.segment < known.segment ||
-      (entry.segment === known.segment && entry.offset <= known.offset);
-    return entryFirst ? entry : known;
+    const limit = source.readLimit(spool.position);
+    if (entry === undefined || limit === undefined) return entry ?? limit;
+    return isBefore(limit, entry) ? limit : entry;
   }
 
-  /** There may be more in this segment, and it is not yet known where the BARs were. */
+  /** There may be more in this segment, which may not be read yet. */
   #mayNotRead(): boolean {
-    const { kvm, spool } = this.#parts;
-    const known = kvm?.poll.limit(spool.position);
-    return known !== undefined && known.segment <= spool.position.segment;
+    const { source, spool } = this.#parts;
+    const limit = source.readLimit(spool.position);
+    return limit !== undefined && limit.segment <= spool.position.segment;
   }
 
-  /** Session time by our own clock. */
+  /** Session time by the wall clock, as QEMU's stamps have it: also when the clock is set. */
   nowNs(): number {
     const { startSec, startNs } = this.#parts.header;
-    const nowMs = performance.timeOrigin + performance.now();
+    const nowMs = wallClockMs();
     const sec = Math.floor(nowMs / 1000);
     const ns = Math.round((nowMs - sec * 1000) * 1e6);
     return (sec - startSec) * 1e9 + ns - startNs;
   }
 
   async #drain(): Promise<void> {
-    const { decoder, attribution } = this.#parts;
-    for (let item; (item = decoder.next()) !== undefined;) {
+    const { source, state } = this.#parts;
+    const { attribution } = state;
+    for (let item; (item = source.decoder.next()) !== undefined;) {
       if (this.#needsDevices(item)) await this.#parts.refreshDevices();
-      if (!('kind' in item) && attribution.devices.consumeMoved()) await this.#lookAtMemory();
+      if (!('kind' in item) && attribution.devices.addresses.consumeMoved()) {
+        await this.#lookAtMemory();
+      }
       attribution.take(item);
-      await this.#drainSession();
+      await this.#drainAttribution();
     }
   }
 
@@ -231,19 +211,20 @@ export class Recorder {
   #needsDevices(item: object): boolean {
     if (!('kind' in item) || this.#parts.vm === undefined || this.#sourceEnded) return false;
     const event = item as RawEvent;
-    return event.kind === 'mapping' && this.#parts.attribution.devices.isUnknown(event);
+    return event.kind === 'mapping' && this.#parts.state.attribution.devices.isUnknown(event);
   }
 
-  async #drainSession(): Promise<void> {
-    for (let item; (item = this.#parts.attribution.next()) !== undefined;) await this.#write(item);
+  async #drainAttribution(): Promise<void> {
+    const { attribution } = this.#parts.state;
+    for (let item; (item = attribution.next()) !== undefined;) await this.#write(item);
   }
 
   async #write(item: StreamItem): Promise<void> {
-    const { counts, pc } = this.#parts;
-    if (item instanceof RawBatch) pc?.fill(item, counts.tables);
-    counts.write(item);
+    const { state, source, outputs } = this.#parts;
+    if (item instanceof RawBatch) source.complete(item, state.counts.tables);
+    state.counts.write(item);
     if ('kind' in item && item.kind === 'map') this.#mapSeen = true;
-    const written = this.#parts.outputs.write(item);
+    const written = outputs.write(item);
     if (written !== undefined) await written;
   }
 
@@ -262,36 +243,21 @@ export class Recorder {
   }
 
   #statement(phase: 'head' | 'end'): Extract<RecordingEvent, { kind: 'coverage' }> {
-    const { decoder, attribution } = this.#parts;
-    const notes = [...this.#parts.notes];
-    if (decoder.unstampedLines > 0 && decoder.stampedLines === 0) {
-      notes.push(
-        'QEMU runs without -msg timestamp=on: times are those of the poll, about 10 ms apart',
-      );
-    }
-    const emulated = attribution.devices.selected.filter(
-      (state) => state.device.hostAddress === '',
-    );
-    const isModels = !(decoder instanceof KvmDecoder || decoder instanceof PluginDecoder);
-    for (const { device } of isModels ? emulated : []) {
-      notes.push(
-        `${device.name} is emulated: accesses are those that QEMU's model was asked, which may split or widen the guest's`,
-      );
-    }
-    if (decoder instanceof KvmDecoder) notes.push(...KVM_NOTES);
-    if (decoder instanceof PluginDecoder) notes.push(...PLUGIN_NOTES);
-    if (phase === 'end' && this.#parts.pc !== undefined) notes.push(...this.#parts.pc.notes);
+    const { source, state } = this.#parts;
+    const { devices, lastTimeNs } = state.attribution;
+    const notes = [...state.notes, ...source.notes(phase, devices.selected)];
     const statement = { phase, ranges: this.#coverage, notes };
-    return { kind: 'coverage', timeNs: attribution.lastTimeNs, statement };
+    return { kind: 'coverage', timeNs: lastTimeNs, statement };
   }
 
   /** The segment has been read to its end and QEMU logs into a newer one: is anyone still in it? */
   async #leaveSegment(): Promise<void> {
-    const { spool, vm, decoder, kvm, plugin } = this.#parts;
+    const { spool, source } = this.#parts;
+    const { decoder, writer } = source;
     const path = spool.readingPath;
     const deadline = performance.now() + CLOSE_GRACE_MS;
-    while (!this.#sourceEnded && vm !== undefined) {
-      const open = (kvm?.writer ?? plugin ?? vm).holdsOpen(path);
+    while (!this.#sourceEnded && writer !== undefined) {
+      const open = writer.holdsOpen(path);
       if (open === false || (open === undefined && performance.now() > deadline)) break;
       await sleep(POLL_MS / 5);
     }
@@ -316,47 +282,39 @@ export class Recorder {
    * the state of this place is written down, and the segments before it are deleted.
    */
   async #checkpoint(): Promise<void> {
-    const { dir, outputs, spool, userLog } = this.#parts;
+    const { folder, outputs, spool, userLog, source, journal, state } = this.#parts;
     this.#lastCheckpointMs = performance.now();
     if (this.#saving !== undefined) return;
     this.#checkpointDue = false;
-    const checkpoint = {
-      ...this.#state(),
-      outputBytes: await outputs.flush(),
-      userLogBytes: (await userLog?.flush()) ?? 0,
-    };
+    const coverage = this.#coverage;
+    const headStated = this.#headStated;
+    const { position } = source.decoder;
+    const outputBytes = await outputs.flush();
+    const userLogBytes = (await userLog?.flush()) ?? 0;
+    const checkpoint = takeCheckpoint(
+      { ...state, coverage, headStated },
+      {
+        position,
+        journalTaken: journal.taken,
+        source: source.snapshot(),
+        outputBytes,
+        userLogBytes,
+      },
+    );
     const save = async () => {
       await outputs.sync();
-      await dir.writeCheckpoint(checkpoint);
-      await spool.release(checkpoint.position);
+      await folder.writeCheckpoint(checkpoint);
+      await spool.release(position);
     };
     this.#saving = save()
-      .catch((error: unknown) => void (this.#failure ??= { error }))
+      .catch(this.#failure.fail)
       .finally(() => (this.#saving = undefined));
-  }
-
-  #state(): Omit<Checkpoint, 'outputBytes' | 'userLogBytes'> {
-    const { decoder, journal, attribution, counts, pc } = this.#parts;
-    return structuredClone({
-      position: decoder.position,
-      journalTaken: journal.taken,
-      attribution: attribution.snapshot(),
-      counts: counts.snapshot(),
-      otherLines: [...decoder.otherLines],
-      stampedLines: decoder.stampedLines,
-      unstampedLines: decoder.unstampedLines,
-      coverage: this.#coverage,
-      notes: this.#parts.notes,
-      ...(pc && { pc: pc.counts }),
-      ...(decoder instanceof KvmDecoder && { kvm: decoder.snapshot() }),
-      ...(decoder instanceof PluginDecoder && { plugin: decoder.snapshot() }),
-    });
   }
 
   async #end(): Promise<RecordingEnd> {
     const { outputs } = this.#parts;
     await this.#saving;
-    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#throwFailure();
     const coverage = this.#statement('end');
     await this.#write(coverage);
     const { counters } = this;

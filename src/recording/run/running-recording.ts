@@ -3,7 +3,7 @@
  * through which `mark`, `status` and `stop` reach it.
  */
 import type { Server } from 'node:net';
-import { messageOf } from '../../base/errors.ts';
+import { describeError, messageOf } from '../../base/errors.ts';
 import { accessesByDevice } from '../../analysis/region-counts.ts';
 import type { QmpEvent } from '../../qmp/client.ts';
 import { serveControl, type ControlRequest } from '../session/control-socket.ts';
@@ -12,7 +12,7 @@ import type { Notice } from '../../base/notice.ts';
 import { Recorder, type RecorderParts, type RecordingEnd } from './recorder.ts';
 import type { RemoteOutput } from '../session/remote.ts';
 import type { RecordingStatus } from '../session/status.ts';
-import type { SessionInfo } from '../session/session-folder.ts';
+import type { SessionInfo } from '../session/info.ts';
 
 /** QMP events that change what the guest may do to its devices, and what we call them. */
 const VM_STATES: Readonly<Record<string, string>> = {
@@ -31,8 +31,6 @@ export interface RunningRecordingOptions {
   readonly info: SessionInfo;
   readonly notice: Notice;
   readonly pausedByUs: boolean;
-  /** How the recording is taken off QEMU when it is ended; QEMU logs elsewhere afterwards. */
-  readonly detach: () => Promise<void>;
   readonly remote: RemoteOutput | undefined;
 }
 
@@ -42,23 +40,26 @@ export class RunningRecording {
   readonly #guard: SpoolGuard | undefined;
   #server: Server | undefined;
   #stalled: string | undefined;
+  #standsStill = false;
   #ending: Promise<void> | undefined;
+  #events: Promise<void> = Promise.resolve();
   #unsubscribe: () => void = () => undefined;
 
   constructor(options: RunningRecordingOptions) {
     this.#options = options;
     const { parts, info } = options;
     this.#recorder = new Recorder(parts);
-    if (parts.vm !== undefined) {
+    const { writer } = parts.source;
+    if (parts.vm !== undefined && writer !== undefined) {
       this.#guard = new SpoolGuard({
         spool: parts.spool,
         journal: parts.journal,
         vm: parts.vm,
-        writer: parts.kvm?.writer ?? parts.plugin ?? parts.vm,
+        writer,
         overflow: info.overflow,
         limitBytes: info.spoolLimitBytes,
-        pausedFlag: parts.dir.pausedFlag,
-        droppingFlag: parts.dir.droppingFlag,
+        pausedFlag: parts.folder.pausedFlag,
+        droppingFlag: parts.folder.droppingFlag,
         alreadyPaused: options.pausedByUs,
         nowNs: () => this.#recorder.nowNs(),
         onProblem: options.notice,
@@ -73,12 +74,17 @@ export class RunningRecording {
   async start(): Promise<void> {
     const { parts } = this.#options;
     await this.#recorder.begin();
-    this.#server = await serveControl(parts.dir.controlSocket, (request) => this.#answer(request));
+    this.#server = await serveControl(parts.folder.controlSocket, (request) =>
+      this.#answer(request),
+    );
     this.#options.remote?.serve((request) => this.#answer(request));
     if (parts.vm !== undefined) {
       const { vm } = parts;
       this.#unsubscribe = vm.onEvent((event) => {
-        this.#onEvent(event).catch((error: unknown) => this.#options.notice(messageOf(error)));
+        // One after the other: what they tell has an order.
+        this.#events = this.#events
+          .then(() => this.#onEvent(event))
+          .catch((error: unknown) => this.#options.notice(messageOf(error)));
       });
       await this.#guard?.start();
     }
@@ -96,14 +102,16 @@ export class RunningRecording {
       await this.#guard?.stop();
       this.#unsubscribe();
       this.#server?.close();
-      parts.pc?.close();
-      parts.kvm?.poll.stop();
-      parts.kvm?.writer?.stop();
-      parts.plugin?.stop();
+      parts.source.stop();
       await this.#ending;
       await parts.vm?.qmp.close();
       await parts.spool.close();
     }
+  }
+
+  /** The guest stands still because of us, until the recording is resumed. */
+  get isGuestPaused(): boolean {
+    return this.#standsStill;
   }
 
   /** The outputs cannot go on: so that nothing is lost, the guest waits for `resume`. */
@@ -112,10 +120,16 @@ export class RunningRecording {
     await this.#guard?.stop();
     if (!this.canResume || parts.vm === undefined || parts.vm.qmp.state === 'closed') return;
     const { vm } = parts;
+    this.#standsStill = await parts.folder.isPaused();
     // A guest that somebody else has paused is not ours to let go again.
     if (!(await vm.isRunning().catch(() => false))) return;
-    await parts.dir.setPaused();
-    await vm.pause().catch(() => undefined);
+    try {
+      await parts.folder.setPaused();
+      await vm.pause();
+      this.#standsStill = true;
+    } catch (error) {
+      this.#options.notice(`the guest could not be paused: ${describeError(error)}`);
+    }
   }
 
   /** A file can be gone on with; standard output cannot. */
@@ -129,10 +143,16 @@ export class RunningRecording {
     return this.#ending;
   }
 
+  /** Never throws: what is recorded is recorded, whatever becomes of QEMU. */
   async #end(): Promise<void> {
-    await this.#guard?.stop();
+    const { parts, info, notice } = this.#options;
+    const { vm, source } = parts;
     try {
-      await this.#options.detach();
+      await this.#guard?.stop();
+      source.onEnding();
+      if (vm !== undefined) await (info.launched ? vm.quit() : source.detach(vm));
+    } catch (error) {
+      notice(`the recording could not be taken off QEMU as it should: ${describeError(error)}`);
     } finally {
       this.#recorder.sourceEnded();
     }
@@ -148,9 +168,9 @@ export class RunningRecording {
 
   /** Puts a MARK at this moment. */
   async mark(text: string): Promise<{ readonly timeNs: number }> {
-    const { spool, journal, plugin } = this.#options.parts;
+    const { spool, journal, source } = this.#options.parts;
     const timeNs = this.#recorder.nowNs();
-    await plugin?.caughtUp();
+    await source.caughtUp();
     const at = await spool.end();
     journal.add({ at, event: { kind: 'mark', timeNs, text } });
     return { timeNs };
@@ -159,15 +179,16 @@ export class RunningRecording {
   async #onEvent(event: QmpEvent): Promise<void> {
     const state = VM_STATES[event.name];
     if (state === undefined) return;
-    const { spool, journal, header } = this.#options.parts;
+    const { spool, journal, header, source } = this.#options.parts;
     const timeNs = (event.timestampUs - header.startSec * 1e6) * 1000 - header.startNs;
+    await source.caughtUp();
     const at = await spool.end();
     journal.add({ at, event: { kind: 'vm-state', timeNs, state } });
   }
 
   async status(): Promise<RecordingStatus> {
     const { info, parts } = this.#options;
-    const { tables, regions, totals } = parts.counts;
+    const { tables, regions, totals } = parts.state.counts;
     const held = this.#guard?.paused === true ? 'guest paused' : 'recording';
     const recording = this.#guard?.dropping === true ? 'dropping' : held;
     return {
@@ -194,7 +215,7 @@ export class RunningRecording {
       case 'status':
         return this.status();
       case 'stop':
-        void this.end().catch((error: unknown) => this.#options.notice(String(error)));
+        void this.end();
         return { ending: true };
     }
   }

@@ -7,6 +7,7 @@ import { messageOf } from '../../base/errors.ts';
 import type { Vm } from '../../machine/vm.ts';
 import type { Journal } from '../session/journal.ts';
 import type { Spool } from '../spool/spool.ts';
+import type { SpoolWriter } from '../spool/spool-writer.ts';
 
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
 const CHECK_MS = 25;
@@ -16,15 +17,6 @@ const RESERVE_CHECKS = 4;
 const RESERVE_MIN = 1 / 8;
 const RESERVE_MAX = 1 / 2;
 const MIN_RESERVE_BYTES = 16 * 1024 * 1024;
-
-/** Who writes into the spool: QEMU its log, or we KVM's records. */
-export interface SpoolWriter {
-  /** Goes on in another segment. */
-  logInto(path: string): Promise<void>;
-  trace(on: boolean): Promise<void>;
-  /** Whether a segment may still grow; undefined where nobody can say. */
-  holdsOpen(path: string): boolean | undefined;
-}
 
 export interface GuardOptions {
   readonly spool: Spool;

@@ -4,15 +4,33 @@
  * none: with the spool it determines the recording completely.
  */
 import { appendFileSync, readFileSync, truncateSync } from 'node:fs';
+import { z } from 'zod';
 import { systemCodeOf } from '../../base/errors.ts';
 import { isBefore, type SourcePosition } from '../../model/position.ts';
 import type { LossEvent, MarkEvent, NoticeEvent, VmStateEvent } from '../../model/events.ts';
+import { checkSaved, parseJson } from './saved.ts';
 
 export interface JournalEntry {
   /** The event goes before the byte at this place. */
   readonly at: SourcePosition;
   readonly event: MarkEvent | NoticeEvent | LossEvent | VmStateEvent;
 }
+
+const time = z.object({ timeNs: z.number() });
+const entrySchema: z.ZodType<JournalEntry> = z.object({
+  at: z.object({ segment: z.number(), offset: z.number() }),
+  event: z.discriminatedUnion('kind', [
+    time.extend({ kind: z.literal('mark'), text: z.string() }),
+    time.extend({ kind: z.literal('notice'), text: z.string() }),
+    time.extend({ kind: z.literal('vm-state'), state: z.string() }),
+    time.extend({
+      kind: z.literal('loss'),
+      count: z.number(),
+      durationNs: z.number(),
+      reason: z.string(),
+    }),
+  ]),
+});
 
 export class Journal {
   readonly #path: string;
@@ -22,14 +40,18 @@ export class Journal {
   /** Length of the file: whole lines, always. */
   #bytes = 0;
 
-  /** @param taken how many entries are in the outputs already, after a resume */
+  /**
+   * Throws MmioError `damaged` where the journal of a recording that is resumed cannot be read.
+   *
+   * @param taken how many entries are in the outputs already, after a resume
+   */
   constructor(path: string, taken?: number) {
     this.#path = path;
     this.#taken = taken ?? 0;
     if (taken === undefined) return;
     const lines = wholeLines(path);
     this.#bytes = Buffer.byteLength(lines);
-    this.#pending = parseEntries(lines).slice(taken);
+    this.#pending = parseEntries(lines, path).slice(taken);
   }
 
   get taken(): number {
@@ -89,9 +111,12 @@ function cutTo(path: string, bytes: number): void {
   }
 }
 
-function parseEntries(lines: string): JournalEntry[] {
+function parseEntries(lines: string, path: string): JournalEntry[] {
   return lines
     .split('\n')
     .filter((line) => line !== '')
-    .map((line): JournalEntry => JSON.parse(line) as JournalEntry);
+    .map((line, index) => {
+      const what = `line ${index + 1} of ${path}`;
+      return checkSaved(entrySchema, parseJson(line, what), what);
+    });
 }

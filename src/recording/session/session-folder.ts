@@ -2,86 +2,15 @@
  * A running recording's folder: everything that `mark`, `status` and `resume` need. On tmpfs, and
  * closed to other users.
  */
-import { constants } from 'node:fs';
 import { access, lstat, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
-import type { CoverageRange } from '../../model/coverage.ts';
-import type { SourcePosition } from '../../model/position.ts';
-import type { RecordingHeader } from '../../model/events.ts';
-import type { RecordingCountsSnapshot } from '../../analysis/recording-counts.ts';
-import type { UserLog } from '../../machine/argv-user.ts';
-import type { LogTarget } from '../../machine/log-target.ts';
-import { isAlive, type ProcessRef } from '../../machine/proc.ts';
-import type { OutputFormat } from '../../sinks/index.ts';
-import type { Marked } from '../../sinks/marked.ts';
-import type { KvmDecoderSnapshot } from '../../sources/kvm-tracepoints/decoder.ts';
-import type { JoinCounts } from '../../sources/kvm-tracepoints/join.ts';
-import type { PluginDecoderSnapshot } from '../../sources/plugin/decoder.ts';
-import type { KvmTraceInfo } from '../../sources/kvm-tracepoints/formats.ts';
-import type { RemoteTarget } from './remote.ts';
-import type { AttributionSnapshot } from '../../attribution/attribution.ts';
-
-/** Who tells of the accesses: QEMU's log, KVM's tracepoints alone, or the QEMU plugin. */
-export type RecordSource = 'log' | 'kvm' | 'plugin';
-
-/** What a recording is; written once, and again when another process takes it over. */
-export interface SessionInfo {
-  readonly id: string;
-  readonly recorder: ProcessRef;
-  readonly qemu: ProcessRef | undefined;
-  /** We started QEMU, and may end it. */
-  readonly launched: boolean;
-  readonly qmpAddress: string;
-  readonly spoolDir: string;
-  readonly header: RecordingHeader;
-  readonly selection: readonly string[];
-  readonly outputs: readonly string[];
-  /** The collector that it goes to, too. */
-  readonly remote?: RemoteTarget | undefined;
-  /** Of outputs whose name does not tell. */
-  readonly format?: OutputFormat | undefined;
-  /** What the text tells of by MARKs. */
-  readonly marks?: readonly Marked[] | undefined;
-  readonly overflow: 'pause' | 'drop';
-  readonly spoolLimitBytes: number;
-  readonly traceEvents: readonly string[];
-  /** Trace states and log file to put back at the end, where we attached. */
-  readonly restore:
-    | {
-        readonly events: readonly (readonly [string, boolean])[];
-        readonly log: LogTarget;
-      }
-    | undefined;
-  /** Where lines go that are the user's own. */
-  readonly userLog: UserLog | undefined;
-  /** Program counters are wanted. */
-  readonly pc: boolean;
-  /** KVM's tracepoints, where they are used. */
-  readonly kvm?: (KvmTraceInfo & { readonly originNs: number }) | undefined;
-  /** QEMU's name of what it emulates, where its plugin is used. */
-  readonly plugin?: { readonly target: string } | undefined;
-  readonly source: RecordSource;
-}
-
-/** How far everything has got, at one place in the stream. */
-export interface Checkpoint {
-  readonly position: SourcePosition;
-  readonly journalTaken: number;
-  readonly attribution: AttributionSnapshot;
-  readonly counts: RecordingCountsSnapshot;
-  /** Length of each output, in the order of `SessionInfo.outputs`; then that of `remote`. */
-  readonly outputBytes: readonly number[];
-  readonly userLogBytes: number;
-  readonly otherLines: readonly (readonly [string, number])[];
-  readonly stampedLines: number;
-  readonly unstampedLines: number;
-  readonly coverage: readonly CoverageRange[];
-  readonly notes: readonly string[];
-  readonly pc?: JoinCounts;
-  readonly kvm?: KvmDecoderSnapshot;
-  readonly plugin?: PluginDecoderSnapshot;
-}
+import { VERSION } from '../../base/version.ts';
+import { isAlive } from '../../machine/proc.ts';
+import { checkpointSchema, type Checkpoint } from './checkpoint.ts';
+import { infoSchema, type SessionInfo } from './info.ts';
+import { checkSaved, parseJson, SESSION_VERSION } from './saved.ts';
 
 /** `/dev/shm/mmiobridge-UID`, or what MMIOBRIDGE_RUN names. */
 export function runDir(): string {
@@ -172,25 +101,46 @@ export class SessionFolder {
   }
 
   async writeInfo(info: SessionInfo): Promise<void> {
-    await this.#write('session.json', info);
+    const saved = { version: SESSION_VERSION, tool: VERSION, ...info };
+    await this.#write('session.json', JSON.stringify(saved));
   }
 
-  async writeCheckpoint(checkpoint: Checkpoint): Promise<void> {
+  /** @param checkpoint JSON, as `takeCheckpoint` gives it */
+  async writeCheckpoint(checkpoint: string): Promise<void> {
     await this.#write('checkpoint.json', checkpoint);
   }
 
-  async #write(name: string, value: unknown): Promise<void> {
+  async #write(name: string, text: string): Promise<void> {
     const path = join(this.path, name);
-    await writeFile(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    await writeFile(`${path}.new`, text, { mode: 0o600 });
     await rename(`${path}.new`, path);
   }
 
+  /** Throws MmioError `not-found`; `refused` for another version's, `damaged`. */
   async readInfo(): Promise<SessionInfo> {
-    return JSON.parse(await this.#read('session.json')) as SessionInfo;
+    const saved = parseJson(await this.#read('session.json'), this.#named('session.json'));
+    this.#requireOurVersion(saved);
+    return checkSaved(infoSchema, saved, this.#named('session.json'));
   }
 
+  /** Throws as `readInfo`. */
   async readCheckpoint(): Promise<Checkpoint> {
-    return JSON.parse(await this.#read('checkpoint.json')) as Checkpoint;
+    const saved = parseJson(await this.#read('checkpoint.json'), this.#named('checkpoint.json'));
+    return checkSaved(checkpointSchema, saved, this.#named('checkpoint.json'));
+  }
+
+  #named(name: string): string {
+    return `${name} of recording ${this.id}`;
+  }
+
+  #requireOurVersion(saved: unknown): void {
+    const { version, tool } = versionSchema.safeParse(saved).data ?? {};
+    if (version === SESSION_VERSION) return;
+    const theirs = version === undefined ? 'has no version' : `is of version ${version}`;
+    throw new MmioError('refused', `recording ${this.id} was begun by another mmiobridge`, {
+      evidence: `its session.json ${theirs}${tool === undefined ? '' : ` (mmiobridge ${tool})`}; this is ${VERSION}, which reads version ${SESSION_VERSION}`,
+      hint: 'resume it with the mmiobridge that began it',
+    });
   }
 
   async #read(name: string): Promise<string> {
@@ -220,6 +170,8 @@ export class SessionFolder {
   }
 }
 
+const versionSchema = z.object({ version: z.number().optional(), tool: z.string().optional() });
+
 function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
@@ -228,27 +180,43 @@ function exists(path: string): Promise<boolean> {
 }
 
 export interface ListedSession {
-  readonly dir: SessionFolder;
+  readonly folder: SessionFolder;
   readonly info: SessionInfo;
   /** Its recorder runs. If not, it can be resumed. */
   readonly alive: boolean;
 }
 
+/** One that cannot be read: of another version, or damaged. */
+export interface UnreadableSession {
+  readonly id: string;
+  readonly error: MmioError;
+}
+
 /** All recordings of this user that run or wait to be resumed, oldest first. */
 export async function listSessions(): Promise<readonly ListedSession[]> {
+  return (await lookForSessions()).filter((it) => 'info' in it);
+}
+
+/** Those that are there and cannot be read. */
+export async function listUnreadable(): Promise<readonly UnreadableSession[]> {
+  return (await lookForSessions()).filter((it) => 'error' in it);
+}
+
+async function lookForSessions(): Promise<(ListedSession | UnreadableSession)[]> {
   const names = await readdir(runDir()).catch(() => []);
-  const listed: ListedSession[] = [];
+  const found: (ListedSession | UnreadableSession)[] = [];
   for (const name of names.toSorted()) {
-    const dir = new SessionFolder(name);
-    const there = await access(join(dir.path, 'session.json'), constants.R_OK).then(
-      () => true,
-      () => false,
-    );
-    if (!there) continue;
-    // One that ends just now takes its folder along.
-    const info = await dir.readInfo().catch(() => undefined);
-    if (info === undefined) continue;
-    listed.push({ dir, info, alive: isAlive(info.recorder.pid, info.recorder.startTime) });
+    const folder = new SessionFolder(name);
+    try {
+      if (!(await exists(join(folder.path, 'session.json')))) continue;
+      const info = await folder.readInfo();
+      const alive = isAlive(info.recorder.pid, info.recorder.startTime);
+      found.push({ folder, info, alive });
+    } catch (error) {
+      if (!(error instanceof MmioError)) throw error;
+      // One that ends just now takes its folder along.
+      if (error.code !== 'not-found') found.push({ id: name, error });
+    }
   }
-  return listed;
+  return found;
 }

@@ -3,7 +3,7 @@ import type { SeenOfQemu } from '../../machine/coverage.ts';
 import type { ArgvDevice } from '../../machine/argv-user.ts';
 import { isPassedThrough } from '../../model/device.ts';
 import type { QmpClient } from '../../qmp/client.ts';
-import type { DeviceState } from '../../attribution/devices.ts';
+import type { DeviceState } from '../../attribution/device-state.ts';
 
 /** Where the guest has its BARs: wanted in every recording. */
 const MAPPINGS = 'pci_update_mappings_*';

@@ -7,6 +7,7 @@
  */
 import { escapeBytes } from '../../base/escape.ts';
 import type { SourcePosition } from '../../model/position.ts';
+import type { SpoolDecoder } from '../spool-decoder.ts';
 import { RawBatch } from '../raw-batch.ts';
 import type { RawEvent, RawTarget } from '../raw-events.ts';
 import { Kind } from './events.ts';
@@ -34,11 +35,11 @@ export interface KvmDecoderSnapshot {
   readonly vcpus: readonly (readonly [number, number])[];
 }
 
-export class KvmDecoder {
+export class KvmDecoder implements SpoolDecoder {
   readonly targets: readonly RawTarget[] = [{ kind: 'guest-address' }];
-  readonly otherLines = new Map<string, number>();
-  stampedLines = 0;
-  unstampedLines = 0;
+  readonly otherLines: ReadonlyMap<string, number> = new Map();
+  readonly stampedLines = 0;
+  readonly unstampedLines = 0;
   /** vCPU of each thread; what other threads do is not taken. */
   vcpuOfThread: ReadonlyMap<number, number>;
 

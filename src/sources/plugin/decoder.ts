@@ -5,6 +5,7 @@
  */
 import type { SourcePosition } from '../../model/position.ts';
 import { QemuLogDecoder, type DecoderOptions } from '../qemu-log/decoder.ts';
+import { lineCountsOf, type LineCounts, type SpoolDecoder } from '../spool-decoder.ts';
 import { RawBatch } from '../raw-batch.ts';
 import type { RawEvent, RawTarget } from '../raw-events.ts';
 import { FrameKind, LOG_HEAD_BYTES, logPlaceOf, type LogPlace } from './frames.ts';
@@ -17,9 +18,10 @@ export interface PluginDecoderSnapshot {
   /** By vCPU: what number its next access has. */
   readonly numbers: readonly number[];
   readonly log: LogPlace | undefined;
+  readonly lines: LineCounts;
 }
 
-export class PluginDecoder {
+export class PluginDecoder implements SpoolDecoder {
   readonly #log: QemuLogDecoder;
   readonly #target: number;
   readonly #batch = new RawBatch(BATCH_ROWS);
@@ -47,7 +49,7 @@ export class PluginDecoder {
     },
   ) {
     const { start, from } = options;
-    this.#log = new QemuLogDecoder(options);
+    this.#log = new QemuLogDecoder({ ...options, counts: from?.lines });
     this.#target = this.#log.internTarget({ kind: 'guest-address' });
     this.#numbers = [...(from?.numbers ?? [])];
     this.#logPlace = from?.log;
@@ -59,20 +61,14 @@ export class PluginDecoder {
   get targets(): readonly RawTarget[] {
     return this.#log.targets;
   }
-  get otherLines(): Map<string, number> {
+  get otherLines(): ReadonlyMap<string, number> {
     return this.#log.otherLines;
-  }
-  get unstampedLines(): number {
-    return this.#log.unstampedLines;
-  }
-  set unstampedLines(count: number) {
-    this.#log.unstampedLines = count;
   }
   get stampedLines(): number {
     return this.#log.stampedLines;
   }
-  set stampedLines(count: number) {
-    this.#log.stampedLines = count;
+  get unstampedLines(): number {
+    return this.#log.unstampedLines;
   }
 
   /** Everything before it has been handed out; always the start of a frame. */
@@ -81,7 +77,7 @@ export class PluginDecoder {
   }
 
   snapshot(): PluginDecoderSnapshot {
-    return { numbers: [...this.#numbers], log: this.#logPlace };
+    return { numbers: [...this.#numbers], log: this.#logPlace, lines: lineCountsOf(this.#log) };
   }
 
   beginSegment(segment: number, offset: number): void {

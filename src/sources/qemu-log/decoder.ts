@@ -15,6 +15,7 @@ import { NO_CPU } from '../../model/access-batch.ts';
 import type { SourcePosition } from '../../model/position.ts';
 import { parseBody, splitPrefix, type ParsedAccess, type Stamp } from './grammar.ts';
 import { matches, MAX_TEMPLATE_BYTES, TargetTable, template, type Template } from './targets.ts';
+import { NO_LINES, type LineCounts, type SpoolDecoder } from '../spool-decoder.ts';
 import { RawBatch } from '../raw-batch.ts';
 import type { RawEvent, RawTarget } from '../raw-events.ts';
 
@@ -51,7 +52,14 @@ export interface DecoderOptions {
   readonly onOtherLine?: (line: Uint8Array, name: string) => void;
   /** Names of events of ours whose lines somebody else wants, too: they go to `onOtherLine`. */
   readonly alsoOther?: (name: string) => boolean;
+  /** What was counted before, where a recording is resumed. */
+  readonly counts?: LineCounts | undefined;
 }
+
+const VFIO_EVENTS = ['vfio_region_read', 'vfio_region_write'];
+const OPS_EVENTS = ['memory_region_ops_read', 'memory_region_ops_write'];
+/** The events of which nearly all lines of a recording are, and which are read the fast way. */
+export const FAST_EVENTS: readonly string[] = [...VFIO_EVENTS, ...OPS_EVENTS];
 
 /** What a decoder knows of the log so far. */
 export interface DecodedSoFar {
@@ -63,12 +71,12 @@ export interface DecodedSoFar {
   readonly start: { readonly sec: number; readonly ns: number } | undefined;
 }
 
-export class QemuLogDecoder implements DecodedSoFar {
+export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
   readonly targets: readonly RawTarget[];
-  readonly otherLines = new Map<string, number>();
+  readonly otherLines: Map<string, number>;
   /** Lines with and without a time stamp. */
-  stampedLines = 0;
-  unstampedLines = 0;
+  stampedLines: number;
+  unstampedLines: number;
 
   readonly #options: DecoderOptions;
   #batch: RawBatch;
@@ -100,6 +108,10 @@ export class QemuLogDecoder implements DecodedSoFar {
   #stampIso = false;
   #stampThread = 0;
 
+  /** Somebody else wants the lines of these, too: each goes the plain way. */
+  readonly #plainVfio: boolean;
+  readonly #plainOps: boolean;
+
   // What the scanners leave behind besides the position that they return.
   #lo = 0;
   #hi = 0;
@@ -108,6 +120,13 @@ export class QemuLogDecoder implements DecodedSoFar {
     this.#options = options;
     this.#batch = new RawBatch(options.batchCapacity ?? 4096);
     this.targets = this.#table.targets;
+    const { stamped, unstamped, others } = options.counts ?? NO_LINES;
+    this.stampedLines = stamped;
+    this.unstampedLines = unstamped;
+    this.otherLines = new Map(others);
+    const isWanted = (name: string) => options.alsoOther?.(name) ?? false;
+    this.#plainVfio = VFIO_EVENTS.some(isWanted);
+    this.#plainOps = OPS_EVENTS.some(isWanted);
     if (options.start !== undefined) {
       this.#startSec = options.start.sec;
       this.#startNs = options.start.ns;
@@ -163,7 +182,7 @@ export class QemuLogDecoder implements DecodedSoFar {
     for (;;) {
       while (this.#at < this.#linesEnd) {
         if (batch.length === batch.capacity) return this.#handOut(this.#at);
-        if (this.#options.alsoOther === undefined) this.#fastLines();
+        this.#fastLines();
         if (this.#at === this.#linesEnd || batch.length === batch.capacity) continue;
         const start = this.#at;
         this.#plainLine();
@@ -376,8 +395,9 @@ export class QemuLogDecoder implements DecodedSoFar {
       }
       const first = bytes[body];
       let after = -1;
-      if (first === 0x76 /* v */) after = this.#vfioLine(body, row);
-      else if (first === 0x6d /* m */) after = this.#memoryRegionLine(body, row);
+      if (first === 0x76 /* v */) after = this.#plainVfio ? -1 : this.#vfioLine(body, row);
+      else if (first === 0x6d /* m */)
+        after = this.#plainOps ? -1 : this.#memoryRegionLine(body, row);
       if (after < 0) break;
       if (body > at) stamped++;
       at = after;

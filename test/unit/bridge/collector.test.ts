@@ -62,7 +62,7 @@ function start(more: Partial<CollectorOptions> = {}): Promise<Collector> {
     insecurePlaintext: false,
     patterns: [join(dir, 'out', '{device}.mmiocap')],
     format: undefined,
-    marks: undefined,
+    textExtra: undefined,
     stateDir: join(dir, 'state'),
     maxSessions: 4,
     notice: (line) => void said.push(line),

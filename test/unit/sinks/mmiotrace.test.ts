@@ -4,7 +4,7 @@ import { AccessBatch, Op, Space } from '../../../src/model/access-batch.ts';
 import type { RecordingEvent, RecordingHeader } from '../../../src/model/events.ts';
 import type { StreamItem } from '../../../src/model/stream.ts';
 import { Tables } from '../../../src/model/tables.ts';
-import type { SinkOptions } from '../../../src/sinks/marked.ts';
+import type { SinkOptions } from '../../../src/sinks/text-extra.ts';
 import { MmiotraceSink } from '../../../src/sinks/mmiotrace.ts';
 import { TextTime } from '../../../src/sinks/text-time.ts';
 import { TextWriter } from '../../../src/sinks/text-writer.ts';
@@ -162,7 +162,7 @@ describe('an access', () => {
       'MARK 0.000000 mmiobridge: pio W 4 nic0 BAR1+0x10 - 0xab',
     ];
     expect((await linesOf(items)).slice(1)).toEqual(pio);
-    const options = { marks: ['config'] as const };
+    const options = { textExtra: ['config'] as const };
     expect((await linesOf(items, SAMPLE_HEADER, options)).slice(1)).toEqual([
       ...pio,
       'MARK 0.000000 mmiobridge: config W 2 nic0 config+0x10 - 0xab',
@@ -181,7 +181,7 @@ describe('an access', () => {
     const access = { op: Op.write, offset: 0x10, value: 0xabn, region: 1, mapId: 0 };
     const items = [device, { kind: 'region', timeNs: 0, region } as const, batchOf(access)];
     expect((await linesOf(items)).slice(1)).toEqual([]);
-    expect((await linesOf(items, SAMPLE_HEADER, { marks: ['rom'] })).slice(1)).toEqual([
+    expect((await linesOf(items, SAMPLE_HEADER, { textExtra: ['rom'] })).slice(1)).toEqual([
       'MARK 0.000000 mmiobridge: rom W 4 nic0 ROM+0x10 - 0xab',
     ]);
     // The kernel's own log is left as it is.

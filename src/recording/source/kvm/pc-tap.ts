@@ -3,6 +3,7 @@
  * QEMU's log their program counters on their way to the outputs.
  */
 import { NO_CPU, NO_MAPPING, Op, Space } from '../../../model/access-batch.ts';
+import type { Failure } from '../../../base/failure.ts';
 import type { Tables } from '../../../model/tables.ts';
 import {
   PcJoin,
@@ -35,6 +36,7 @@ export interface PcOptions {
   readonly isRecorded: (address: number) => boolean;
   /** What was counted before, where a recording is gone on with. */
   readonly counts?: JoinCounts | undefined;
+  readonly failure: Failure;
 }
 
 export class PcTap {
@@ -62,7 +64,7 @@ export class PcTap {
   };
 
   constructor(options: PcOptions) {
-    const { trace, vcpuOfThread, aligned, isRecorded, start } = options;
+    const { trace, vcpuOfThread, aligned, isRecorded, start, failure } = options;
     this.#trace = trace;
     this.#start = start;
     this.#before = options.counts ?? { joined: 0, alone: 0, unlogged: 0, losses: 0 };
@@ -70,7 +72,7 @@ export class PcTap {
     this.#join = new PcJoin({ vcpuOfThread, aligned, isRecorded, more: () => this.#more() });
     this.#compareClocks();
     // Also while an output makes the recorder wait: the kernel's buffer is small.
-    this.#timer = setInterval(() => this.#drain(), DRAIN_MS);
+    this.#timer = setInterval(() => failure.guard(() => this.#drain()), DRAIN_MS);
   }
 
   #compareClocks(): void {

@@ -1,101 +1,119 @@
-/** The parts of a recording that use KVM's tracepoints, new or gone on with. */
-import type { Vm } from '../../../machine/vm.ts';
-import { KvmDecoder } from '../../../sources/kvm-tracepoints/decoder.ts';
-import { BarPoll } from './bar-poll.ts';
-import { sessionTimeAt } from './clock.ts';
-import { KvmTrace } from './trace.ts';
-import { KvmWriter } from './writer.ts';
-import type { Notice } from '../../../base/notice.ts';
+import { Failure } from '../../../base/failure.ts';
 import { readVcpus } from '../../../machine/vcpus.ts';
-import type { Checkpoint, SessionFolder, SessionInfo } from '../../session/session-folder.ts';
-import type { Attribution } from '../../../attribution/attribution.ts';
-import type { Spool } from '../../spool/spool.ts';
+import type { SourcePosition } from '../../../model/position.ts';
+import { KvmDecoder, type KvmDecoderSnapshot } from '../../../sources/kvm-tracepoints/decoder.ts';
+import type { RecordingSource, SourceParts } from '../recording-source.ts';
+import { BAR_POLL_MS, BarPoll } from './bar-poll.ts';
+import type { KvmInfo } from './state.ts';
+import { saveTrace, type SavedTrace } from './trace-session.ts';
+import type { KvmTrace } from './trace.ts';
+import { KvmWriter } from './writer.ts';
 
-/** Where the accesses come from KVM's tracepoints, and the spool is written by us. */
-export interface KvmSource {
-  /** undefined: QEMU is gone, and so is the trace. */
-  readonly writer: KvmWriter | undefined;
-  readonly poll: BarPoll;
+const NOTES = [
+  "recorded from KVM's tracepoints: what QEMU or the kernel's short cuts (ioeventfd) did is not in it",
+  `QMP was asked every ${BAR_POLL_MS} ms where the BARs are: what came and went in between is not known`,
+];
+
+/** What is new of a recording that is resumed. */
+export interface ResumedTrace {
+  readonly trace: SavedTrace;
+  readonly state: KvmDecoderSnapshot;
 }
 
-/** KVM's tracepoints, if the recording needs them: those of a recorder before us, or new ones. */
-export async function openKvmTrace(
-  vm: Vm | undefined,
-  info: SessionInfo,
-): Promise<KvmTrace | undefined> {
-  if (!info.pc && info.source !== 'kvm') return undefined;
-  const before = info.kvm === undefined ? undefined : KvmTrace.find(info.kvm);
-  if (before !== undefined && (vm !== undefined || info.source === 'kvm')) return before;
-  before?.close();
-  if (vm === undefined) return undefined;
-  const threads = [...(await readVcpus(vm.qmp)).keys()];
-  return KvmTrace.begin(vm.qmp, threads, info.kvm?.baseNs);
-}
-
-/** What of a trace is kept with the session: enough to read what it left in the spool. */
-export function traceInfo(trace: KvmTrace | undefined, info: SessionInfo): SessionInfo['kvm'] {
-  if (trace === undefined) return info.kvm;
-  const originNs = info.kvm?.originNs ?? sessionTimeAt(trace.baseNs, info.header);
-  return { ...trace.info, originNs };
-}
-
-export function kvmDecoder(
-  info: SessionInfo,
-  checkpoint: Checkpoint | undefined,
-  isRecorded: (address: number) => boolean,
-): KvmDecoder {
-  const { kvm } = info;
-  if (kvm === undefined) throw new Error('a recording from tracepoints without its trace');
-  const { formats, baseNs, originNs } = kvm;
-  const from = checkpoint?.kvm;
-  return new KvmDecoder({ formats, baseNs: BigInt(baseNs), originNs, isRecorded, from });
-}
-
-/** Has KVM's records written into the spool, and QMP asked for the BARs. */
-export function kvmSource(parts: {
-  readonly dir: SessionFolder;
-  readonly spool: Spool;
-  readonly vm: Vm | undefined;
-  readonly trace: KvmTrace | undefined;
-  readonly attribution: Attribution;
+/** KVM's records are written into the spool by us, and QMP is asked where the BARs are. */
+export class KvmSource implements RecordingSource {
   readonly decoder: KvmDecoder;
-  readonly checkpoint: Checkpoint | undefined;
-  readonly notice: Notice;
-}): KvmSource {
-  const { dir, spool, vm, trace, attribution, decoder, checkpoint } = parts;
-  const poll = new BarPoll(checkpoint?.position ?? spool.position, {
-    path: dir.bars,
-    follow: (functions) => attribution.devices.follow(functions),
-  });
-  // What was a vCPU stays one: its last records may not have been read.
-  const learnVcpus = (vcpus: ReadonlyMap<number, number>): number[] => {
-    const before = decoder.vcpuOfThread;
-    decoder.vcpuOfThread = new Map([...before, ...vcpus]);
-    return [...vcpus.keys()].filter((thread) => !before.has(thread));
-  };
-  learnVcpus(attribution.vcpuOfThread);
-  if (trace === undefined) return { writer: undefined, poll };
+  readonly writer: KvmWriter | undefined;
+  readonly info: KvmInfo;
+  readonly seen = 'all';
+  readonly #poll: BarPoll;
+  readonly #failure = new Failure();
 
-  const isSame = trace.isFound ? 'same' : 'another';
-  // The recorder before us may have been killed in the middle of a frame.
-  if (checkpoint !== undefined) spool.advanceWriter();
-  const writer = new KvmWriter(trace, spool.currentPath, {
-    onProblem: parts.notice,
-    takeOver: checkpoint && isSame,
-  });
-  if (vm === undefined) writer.finish();
-  else {
-    poll.start({
-      connected: () => vm.connected(),
-      end: () => {
-        writer.drain();
-        return spool.end();
-      },
-      onNews: async (qmp) => {
-        const added = learnVcpus(await readVcpus(qmp));
-        if (added.length > 0) trace.addThreads(added);
-      },
+  /** @param trace undefined: QEMU is gone, and so is its trace */
+  constructor(parts: SourceParts, trace: KvmTrace | undefined, resumed?: ResumedTrace) {
+    const { folder, spool, attribution, header, notice } = parts;
+    const saved = trace ? saveTrace(trace, header, resumed?.trace) : resumed?.trace;
+    if (saved === undefined) throw new Error('a recording from tracepoints without its trace');
+    this.info = { trace: saved };
+    this.decoder = new KvmDecoder({
+      formats: saved.formats,
+      baseNs: BigInt(saved.baseNs),
+      originNs: saved.originNs,
+      isRecorded: (address) => attribution.devices.addresses.mappingAt(address) !== undefined,
+      from: resumed?.state,
     });
+    this.#poll = new BarPoll(spool.position, {
+      path: folder.bars,
+      follow: (functions) => attribution.devices.follow(functions),
+    });
+    this.#learnVcpus(attribution.vcpuOfThread);
+    if (trace === undefined) return;
+    // The recorder before us may have been killed in the middle of a frame.
+    if (resumed !== undefined) spool.advanceWriter();
+    const writer = new KvmWriter(trace, spool.currentPath, {
+      onProblem: notice,
+      failure: this.#failure,
+      takeOver: resumed && (trace.isFound ? 'same' : 'another'),
+    });
+    this.writer = writer;
+    const { vm } = parts;
+    if (vm === undefined) writer.finish();
+    else {
+      this.#poll.start({
+        connected: () => vm.connected(),
+        end: () => {
+          writer.drain();
+          return spool.end();
+        },
+        onNews: async (qmp) => {
+          const added = this.#learnVcpus(await readVcpus(qmp));
+          if (added.length > 0) trace.addThreads(added);
+        },
+      });
+    }
   }
-  return { writer, poll };
+
+  /** What was a vCPU stays one: its last records may not have been read. */
+  #learnVcpus(vcpus: ReadonlyMap<number, number>): number[] {
+    const before = this.decoder.vcpuOfThread;
+    this.decoder.vcpuOfThread = new Map([...before, ...vcpus]);
+    return [...vcpus.keys()].filter((thread) => !before.has(thread));
+  }
+
+  get failure(): Promise<never> {
+    return this.#failure.promise;
+  }
+
+  /** No access is read before it is known where the BARs were. */
+  readLimit(read: SourcePosition): SourcePosition | undefined {
+    return this.#poll.limit(read);
+  }
+
+  onRead(): void {}
+  onReadAll(): void {}
+  complete(): void {}
+  async caughtUp(): Promise<void> {
+    this.writer?.drain();
+  }
+  onEnding(): void {}
+  /** Nothing of QEMU was changed. */
+  async detach(): Promise<void> {}
+
+  async finish(): Promise<void> {
+    this.#poll.stop();
+    this.writer?.finish();
+  }
+
+  notes(): readonly string[] {
+    return NOTES;
+  }
+
+  snapshot(): KvmDecoderSnapshot {
+    return this.decoder.snapshot();
+  }
+
+  stop(): void {
+    this.#poll.stop();
+    this.writer?.stop();
+  }
 }

@@ -5,12 +5,14 @@
  */
 import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { messageOf } from '../../../base/errors.ts';
+import type { Failure } from '../../../base/failure.ts';
+import type { SpoolWriter } from '../../spool/spool-writer.ts';
 import { FrameKind, frame, numberFrame } from '../../../sources/kvm-tracepoints/frames.ts';
 import type { KvmTrace } from './trace.ts';
 
 const DRAIN_MS = 10;
 
-export class KvmWriter {
+export class KvmWriter implements SpoolWriter {
   readonly #trace: KvmTrace;
   readonly #onProblem: (message: string) => void;
   readonly #timer: NodeJS.Timeout;
@@ -31,6 +33,7 @@ export class KvmWriter {
     path: string,
     options: {
       readonly onProblem: (message: string) => void;
+      readonly failure: Failure;
       readonly takeOver?: 'same' | 'another' | undefined;
     },
   ) {
@@ -41,7 +44,8 @@ export class KvmWriter {
       const read = options.takeOver === 'same' ? trace.eventsRead : -1;
       this.#unwritten = numberFrame(FrameKind.takenOver, read);
     }
-    this.#timer = setInterval(() => this.drain(), DRAIN_MS);
+    const { failure } = options;
+    this.#timer = setInterval(() => failure.guard(() => this.drain()), DRAIN_MS);
   }
 
   /** Writes down what has happened until now. */

@@ -5,6 +5,8 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { MmioError, messageOf } from '../../../base/errors.ts';
+import type { Notice } from '../../../base/notice.ts';
+import type { SessionFolder } from '../../session/session-folder.ts';
 import {
   HEAD_BYTES,
   MAX_BODY_BYTES,
@@ -205,4 +207,20 @@ function isPlugins(type: number, length: number): boolean {
     default:
       return false;
   }
+}
+
+/** Listens in the folder of a recording. */
+export function listenForPlugin(
+  { pluginSocket }: SessionFolder,
+  info: {
+    readonly overflow: 'pause' | 'drop';
+    readonly target: string;
+    readonly notice: Notice;
+  },
+): Promise<PluginLink> {
+  return PluginLink.listen(pluginSocket, {
+    overflow: info.overflow === 'drop' ? 'count' : 'wait',
+    target: info.target,
+    onProblem: info.notice,
+  });
 }

@@ -1,9 +1,11 @@
 /** Reads the lines of QEMU's log as they come, and has QEMU begin another file when one is long. */
-import { closeSync, openSync, readSync, rmSync } from 'node:fs';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCodeOf } from '../../../base/errors.ts';
 import type { LogPlace } from '../../../sources/plugin/frames.ts';
+import { MAX_LINE_BYTES } from '../../../sources/qemu-log/decoder.ts';
 import { splitPrefix } from '../../../sources/qemu-log/grammar.ts';
+import type { SpoolWriter } from '../../spool/spool-writer.ts';
 import type { LogLine } from './merge.ts';
 
 const MAX_FILE_BYTES = 16 * 1024 * 1024;
@@ -11,10 +13,7 @@ const READ_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
 /** The part of a VM that is needed here. */
-export interface LogWriter {
-  logInto(path: string): Promise<void>;
-  holdsOpen(path: string): boolean | undefined;
-}
+export type LogWriter = Pick<SpoolWriter, 'logInto' | 'holdsOpen'>;
 
 export function logPath(dir: string, segment: number): string {
   return join(dir, `log-${String(segment).padStart(6, '0')}`);
@@ -23,7 +22,8 @@ export function logPath(dir: string, segment: number): string {
 export class LogTail {
   readonly #dir: string;
   #place: LogPlace;
-  #file: number | undefined;
+  #file: FileHandle | undefined;
+  readonly #buffer = Buffer.allocUnsafe(READ_BYTES);
   /** Bytes behind #place that are no whole line yet. */
   #rest: Buffer = Buffer.alloc(0);
   #hi = 0;
@@ -39,70 +39,88 @@ export class LogTail {
   }
 
   /**
-   * The whole lines that have come.
+   * The whole lines that have come. One call at a time.
    *
    * @param writer undefined: QEMU is gone
    */
-  read(writer: LogWriter | undefined): LogLine[] {
-    const lines = this.#readFile();
+  async read(writer: LogWriter | undefined): Promise<LogLine[]> {
+    const lines: LogLine[] = [];
+    await this.#readFile(lines);
     if (writer === undefined && this.#newest === this.#place.segment) {
       // QEMU may have been told of another file by a recorder that was killed.
       this.#newest++;
     }
-    if (this.#newest > this.#place.segment) {
+    while (this.#newest > this.#place.segment) {
       const path = logPath(this.#dir, this.#place.segment);
-      if (writer?.holdsOpen(path) !== true) {
-        lines.push(...this.#readFile());
-        if (this.#leave()) lines.push(...this.read(writer));
-      }
-    } else if (this.#place.offset > MAX_FILE_BYTES && writer !== undefined) this.#turn(writer);
+      if (writer?.holdsOpen(path) === true) break;
+      await this.#readFile(lines);
+      if (!(await this.#leave())) break;
+      await this.#readFile(lines);
+      if (writer === undefined) this.#newest = Math.max(this.#newest, this.#place.segment + 1);
+    }
+    if (
+      this.#newest === this.#place.segment &&
+      this.#place.offset > MAX_FILE_BYTES &&
+      writer !== undefined
+    ) {
+      this.#turn(writer);
+    }
     return lines;
   }
 
-  #readFile(): LogLine[] {
-    this.#file ??= openIfThere(logPath(this.#dir, this.#place.segment));
-    if (this.#file === undefined) return [];
-    const lines: LogLine[] = [];
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
+  async #readFile(lines: LogLine[]): Promise<void> {
+    this.#file ??= await openIfThere(logPath(this.#dir, this.#place.segment));
+    if (this.#file === undefined) return;
+    // What comes while it is read is for the next call: QEMU may write faster than we read.
+    const { size } = await this.#file.stat();
     for (;;) {
       const from = this.#place.offset + this.#rest.length;
-      const count = readSync(this.#file, buffer, 0, READ_BYTES, from);
-      if (count === 0) return lines;
-      this.#split(Buffer.concat([this.#rest, buffer.subarray(0, count)]), lines);
+      if (from >= size) return;
+      const { bytesRead } = await this.#file.read(this.#buffer, 0, READ_BYTES, from);
+      if (bytesRead === 0) return;
+      this.#split(Buffer.concat([this.#rest, this.#buffer.subarray(0, bytesRead)]), lines);
     }
   }
 
   #split(bytes: Buffer, lines: LogLine[]): void {
     let start = 0;
     for (let end; (end = bytes.indexOf(NEWLINE, start)) >= 0; start = end + 1) {
-      const line = bytes.subarray(start, end + 1);
-      const { stamp } = splitPrefix(line.toString('latin1', 0, Math.min(line.length, 64)));
-      if (stamp !== undefined) {
-        const ns = BigInt(stamp.sec) * 1_000_000_000n + BigInt(stamp.usec) * 1000n;
-        this.#hi = Number(ns >> 32n);
-        this.#lo = Number(ns & 0xffff_ffffn);
-      }
-      const { segment } = this.#place;
-      this.#place = { segment, offset: this.#place.offset + line.length };
-      lines.push({ hi: this.#hi, lo: this.#lo, bytes: line, next: this.#place });
+      this.#add(bytes.subarray(start, end + 1), lines);
+    }
+    // Longer than any line that means something: what reads the spool calls it damage.
+    if (bytes.length - start > MAX_LINE_BYTES) {
+      this.#add(bytes.subarray(start), lines);
+      start = bytes.length;
     }
     this.#rest = bytes.subarray(start);
   }
 
+  #add(line: Buffer, lines: LogLine[]): void {
+    const { stamp } = splitPrefix(line.toString('latin1', 0, Math.min(line.length, 64)));
+    if (stamp !== undefined) {
+      const ns = BigInt(stamp.sec) * 1_000_000_000n + BigInt(stamp.usec) * 1000n;
+      this.#hi = Number(ns >> 32n);
+      this.#lo = Number(ns & 0xffff_ffffn);
+    }
+    const { segment } = this.#place;
+    this.#place = { segment, offset: this.#place.offset + line.length };
+    lines.push({ hi: this.#hi, lo: this.#lo, bytes: line, next: this.#place });
+  }
+
   /** Goes on with the next file; false where there is none. */
-  #leave(): boolean {
+  async #leave(): Promise<boolean> {
     const segment = this.#place.segment + 1;
-    const file = openIfThere(logPath(this.#dir, segment));
+    const file = await openIfThere(logPath(this.#dir, segment));
     if (file === undefined) {
       this.#newest = Math.min(this.#newest, this.#place.segment);
       return false;
     }
-    this.close();
+    await this.close();
     this.#file = file;
     this.#place = { segment, offset: 0 };
     this.#rest = Buffer.alloc(0);
     // One before: a recorder that takes over may read the last lines again.
-    rmSync(logPath(this.#dir, segment - 2), { force: true });
+    await rm(logPath(this.#dir, segment - 2), { force: true });
     return true;
   }
 
@@ -118,15 +136,16 @@ export class LogTail {
       .finally(() => (this.#isTurning = false));
   }
 
-  close(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
+  async close(): Promise<void> {
+    const file = this.#file;
     this.#file = undefined;
+    await file?.close();
   }
 }
 
-function openIfThere(path: string): number | undefined {
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
   try {
-    return openSync(path, 'r');
+    return await open(path, 'r');
   } catch (error) {
     if (systemCodeOf(error) === 'ENOENT') return undefined;
     throw error;

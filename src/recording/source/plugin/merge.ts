@@ -136,7 +136,7 @@ function timeOf(bytes: Buffer, record: number): Moment {
   };
 }
 
-function isLater(a: Moment, b: Moment): boolean {
+export function isLater(a: Moment, b: Moment): boolean {
   return a.hi > b.hi || (a.hi === b.hi && a.lo > b.lo);
 }
 

@@ -1,19 +1,21 @@
-/** The parts of a recording that use the QEMU plugin, new or gone on with. */
 import { appendFileSync, readFileSync } from 'node:fs';
-import { MmioError } from '../../../base/errors.ts';
-import { onlyTcg, type Plugin } from '../../../machine/plugin.ts';
-import type { Vm } from '../../../machine/vm.ts';
+import { Failure } from '../../../base/failure.ts';
 import type { SourcePosition } from '../../../model/position.ts';
-import type { QmpClient } from '../../../qmp/client.ts';
+import { PluginDecoder, type PluginDecoderSnapshot } from '../../../sources/plugin/decoder.ts';
 import { FrameKind, goneFrame, logPlaceOf, type LogPlace } from '../../../sources/plugin/frames.ts';
 import { HEAD_BYTES, WireType, type GuestRange } from '../../../sources/plugin/wire.ts';
-import type { Notice } from '../../../base/notice.ts';
-import type { Checkpoint, SessionFolder, SessionInfo } from '../../session/session-folder.ts';
 import { segmentPath, type Spool } from '../../spool/spool.ts';
-import { PluginLink } from './link.ts';
+import { userLines } from '../log/user-lines.ts';
+import type { RecordingSource, SourceParts } from '../recording-source.ts';
+import { listenForPlugin, type PluginLink } from './link.ts';
 import { LogTail } from './log-tail.ts';
 import { END_OF_TIME, Merge } from './merge.ts';
+import type { PluginInfo } from './state.ts';
 import { PluginWriter } from './writer.ts';
+
+const NOTES = [
+  'recorded by a QEMU plugin: what devices did to each other (DMA to a BAR), and accesses to I/O ports, are not in it',
+];
 
 /**
  * Wherever a BAR can come to. Narrower ranges would have to follow the BARs, and between a guest's
@@ -32,78 +34,116 @@ export function rangesFor(target: string): readonly GuestRange[] {
   ];
 }
 
-export function listenForPlugin(
-  dir: SessionFolder,
-  info: Pick<SessionInfo, 'overflow'> & { readonly target: string; readonly notice: Notice },
-): Promise<PluginLink> {
-  return PluginLink.listen(dir.pluginSocket, {
-    overflow: info.overflow === 'drop' ? 'count' : 'wait',
-    target: info.target,
-    onProblem: info.notice,
-  });
+/** The plugin's records and QEMU's log beside them are written into the spool by us. */
+export class PluginSource implements RecordingSource {
+  readonly decoder: PluginDecoder;
+  /** undefined: QEMU is gone; what it has left is in the spool already. */
+  readonly writer: PluginWriter | undefined;
+  readonly info: PluginInfo;
+  readonly seen = 'memory';
+  readonly #failure: Failure;
+
+  private constructor(
+    { header, userLog }: SourceParts,
+    info: PluginInfo,
+    state: PluginDecoderSnapshot | undefined,
+    { writer, failure }: { writer: PluginWriter | undefined; failure: Failure },
+  ) {
+    this.info = info;
+    this.writer = writer;
+    this.#failure = failure;
+    this.decoder = new PluginDecoder({
+      start: { sec: header.startSec, ns: header.startNs },
+      ...userLines(userLog),
+      from: state,
+    });
+  }
+
+  /** @param was `link` of a QEMU that has just been started, or the state of a recording that is resumed */
+  static async open(
+    parts: SourceParts,
+    info: PluginInfo,
+    was: { readonly link?: PluginLink | undefined; readonly state?: PluginDecoderSnapshot },
+  ): Promise<PluginSource> {
+    const failure = new Failure();
+    const writer = await openWriter(parts, info, was, failure);
+    return new PluginSource(parts, info, was.state, { writer, failure });
+  }
+
+  get failure(): Promise<never> {
+    return this.#failure.promise;
+  }
+
+  readLimit(): SourcePosition | undefined {
+    return undefined;
+  }
+
+  onRead(): void {}
+  onReadAll(): void {}
+  complete(): void {}
+  async caughtUp(): Promise<void> {
+    await this.writer?.caughtUp();
+  }
+  onEnding(): void {}
+  /** A QEMU with the plugin is ours, and is ended. */
+  async detach(): Promise<void> {}
+
+  async finish(): Promise<void> {
+    await this.writer?.finish();
+  }
+
+  notes(): readonly string[] {
+    return NOTES;
+  }
+
+  snapshot(): PluginDecoderSnapshot {
+    return this.decoder.snapshot();
+  }
+
+  stop(): void {
+    this.writer?.stop();
+  }
 }
 
-/** Throws MmioError `refused` if the QEMU that has just been started has no plugin at work. */
-export async function requirePlugin(
-  qmp: QmpClient,
-  link: PluginLink,
-  plugin: Plugin,
-): Promise<void> {
-  const kvm = await qmp.execute<{ readonly enabled?: boolean }>('query-kvm').catch(() => undefined);
-  if (kvm?.enabled === true) throw onlyTcg(`query-kvm: ${JSON.stringify(kvm)}`);
-  if (link.hello !== undefined) return;
-  throw new MmioError('refused', 'QEMU runs, and its plugin has not come forward', {
-    evidence: `-plugin ${plugin.path}`,
-    hint: 'run QEMU with that option by hand to see why',
-  });
-}
-
-/**
- * Has the plugin's records written into the spool. undefined where QEMU is gone: then what it has
- * left is there already.
- */
-export async function pluginWriter(parts: {
-  readonly dir: SessionFolder;
-  readonly spool: Spool;
-  readonly vm: Vm | undefined;
-  readonly info: SessionInfo;
-  /** undefined: the recording is gone on with. */
-  readonly link?: PluginLink | undefined;
-  readonly checkpoint: Checkpoint | undefined;
-  readonly notice: Notice;
-}): Promise<PluginWriter | undefined> {
-  const { dir, spool, vm, info, checkpoint, notice } = parts;
-  const { plugin } = info;
-  if (plugin === undefined) throw new Error('a recording from the plugin without its target');
-  const written = checkpoint === undefined ? undefined : readWritten(spool, checkpoint);
+async function openWriter(
+  { folder, spool, vm, overflow, notice }: SourceParts,
+  { target }: PluginInfo,
+  { link: greeted, state }: { link?: PluginLink | undefined; state?: PluginDecoderSnapshot },
+  failure: Failure,
+): Promise<PluginWriter | undefined> {
+  const written = state === undefined ? undefined : readWritten(spool);
   // The recorder before us may have been killed in the middle of a frame.
-  if (checkpoint !== undefined) spool.advanceWriter();
-  const log = new LogTail(spool.dir, written?.log ?? checkpoint?.plugin?.log);
+  if (state !== undefined) spool.advanceWriter();
+  const log = new LogTail(spool.dir, written?.log ?? state?.log);
   if (vm === undefined) {
     const merge = new Merge();
-    merge.addLines(log.read(undefined));
-    log.close();
+    merge.addLines(await log.read(undefined));
+    await log.close();
     const last = written?.farewell === true ? [] : [goneFrame()];
     appendFileSync(spool.currentPath, Buffer.concat([...merge.take(END_OF_TIME), ...last]));
     return undefined;
   }
-  const { overflow } = info;
-  const { target } = plugin;
-  const link = parts.link ?? (await listenForPlugin(dir, { overflow, target, notice }));
-  const writer = new PluginWriter(spool.currentPath, { link, log, vm, onProblem: notice });
-  link.want(rangesFor(target), !(await dir.isDropping()));
+  const link = greeted ?? (await listenForPlugin(folder, { overflow, target, notice }));
+  const writer = new PluginWriter(spool.currentPath, {
+    link,
+    log,
+    vm,
+    failure,
+    onProblem: notice,
+  });
+  link.want(rangesFor(target), !(await folder.isDropping()));
   return writer;
 }
 
 /** What a recorder that was killed had written and not yet made safe. */
-function readWritten(
-  spool: Spool,
-  { position }: { readonly position: SourcePosition },
-): { readonly log: LogPlace | undefined; readonly farewell: boolean } {
+function readWritten(spool: Spool): {
+  readonly log: LogPlace | undefined;
+  readonly farewell: boolean;
+} {
   let log: LogPlace | undefined;
   let farewell = false;
   const newest = spool.newestSegment;
-  for (let { segment, offset } = position; segment <= newest; segment++, offset = 0) {
+  for (let { segment, offset } = spool.position; segment <= newest; segment++, offset = 0) {
     const bytes = readFileSync(segmentPath(spool.dir, segment));
     for (let at = offset; at + HEAD_BYTES <= bytes.length;) {
       const end = at + HEAD_BYTES + bytes.readUInt32LE(at + 4);

@@ -8,8 +8,10 @@ import { messageOf } from '../../../base/errors.ts';
 import { goneFrame } from '../../../sources/plugin/frames.ts';
 import { WireType, message } from '../../../sources/plugin/wire.ts';
 import type { PluginLink } from './link.ts';
+import type { Failure } from '../../../base/failure.ts';
+import type { SpoolWriter } from '../../spool/spool-writer.ts';
 import type { LogTail, LogWriter } from './log-tail.ts';
-import { END_OF_TIME, Merge, type Moment } from './merge.ts';
+import { END_OF_TIME, isLater, Merge, type Moment } from './merge.ts';
 
 const POLL_MS = 10;
 /** What QEMU's death leaves in the socket is read long before. */
@@ -22,16 +24,22 @@ export interface WriterParts {
   readonly log: LogTail;
   /** undefined: QEMU is gone. */
   readonly vm: LogWriter | undefined;
+  readonly failure: Failure;
   readonly onProblem: (message: string) => void;
 }
 
-export class PluginWriter {
+export class PluginWriter implements SpoolWriter {
   readonly #parts: WriterParts;
+  /** undefined: QEMU is gone. */
+  #vm: LogWriter | undefined;
   readonly #merge = new Merge();
   readonly #timer: NodeJS.Timeout;
   readonly #waiting = new Set<() => void>();
   #file: number;
   #unwritten: Buffer[] = [];
+  /** Up to when it is to be written down next. */
+  #due: Moment | undefined;
+  #working: Promise<void> | undefined;
   /** What ends the stream is written: the plugin's last word, or that there was none. */
   #isEnded = false;
   #closed: Promise<void> | undefined;
@@ -42,38 +50,40 @@ export class PluginWriter {
   /** @param path the segment that is written first */
   constructor(path: string, parts: WriterParts) {
     this.#parts = parts;
+    this.#vm = parts.vm;
     this.#file = openSync(path, 'a', 0o600);
     if (parts.link.connected) this.#expectClose();
     parts.link.listenWith({
-      onMessage: (type, body) => this.#take(type, body),
-      onClose: () => this.#close(),
+      onMessage: (type, body) => parts.failure.guard(() => this.#take(type, body)),
+      onClose: () => parts.failure.guard(() => this.#close()),
     });
-    this.#timer = setInterval(() => this.#poll(), POLL_MS);
+    this.#timer = setInterval(() => parts.failure.guard(() => this.#poll()), POLL_MS);
   }
 
   #expectClose(): void {
     this.#closed = new Promise((resolve) => (this.#onClosed = resolve));
   }
 
-  #take(type: number, body: Buffer): void {
+  async #take(type: number, body: Buffer): Promise<void> {
     if (this.#closed === undefined) this.#expectClose();
     this.#isEnded = false;
     if (type === WireType.records) this.#merge.addRecords(body);
     else if (type === WireType.tick) {
-      this.#round({ hi: body.readUInt32LE(4), lo: body.readUInt32LE(0) });
+      await this.#round({ hi: body.readUInt32LE(4), lo: body.readUInt32LE(0) });
     } else if (type === WireType.farewell) {
-      this.#round(END_OF_TIME);
+      await this.#round(END_OF_TIME);
       this.#write(message(WireType.farewell, body));
       this.#isEnded = true;
     }
   }
 
   /** The connection is closed: all that came through it is written down. */
-  #close(): void {
-    this.#round(END_OF_TIME);
-    this.#endStream();
+  async #close(): Promise<void> {
+    const onClosed = this.#onClosed;
     this.#closed = undefined;
-    this.#onClosed();
+    await this.#round(END_OF_TIME);
+    this.#endStream();
+    onClosed();
   }
 
   #endStream(): void {
@@ -82,20 +92,29 @@ export class PluginWriter {
   }
 
   /** Where no plugin ticks, the log alone goes on. */
-  #poll(): void {
+  async #poll(): Promise<void> {
     if (this.#unwritten.length > 0) this.#write();
-    else if (!this.#parts.link.connected) this.#round(END_OF_TIME);
+    else if (!this.#parts.link.connected) await this.#round(END_OF_TIME);
   }
 
-  /** Writes down what has happened until a moment of which all is here. */
-  #round(until: Moment): void {
-    // After the records were taken: a line that tells of a mapping is there before an access to it.
-    this.#merge.addLines(this.#parts.log.read(this.#parts.vm));
-    const frames = this.#merge.take(until);
-    if (frames.length > 0) this.#write(...frames);
-    if (this.#unwritten.length > 0) return;
-    for (const resolve of this.#waiting) resolve();
-    this.#waiting.clear();
+  /** Writes down what has happened until a moment of which all is here; one round after another. */
+  #round(until: Moment): Promise<void> {
+    if (this.#due === undefined || isLater(until, this.#due)) this.#due = until;
+    this.#working ??= this.#work().finally(() => (this.#working = undefined));
+    return this.#working;
+  }
+
+  async #work(): Promise<void> {
+    for (let until; (until = this.#due) !== undefined && !this.#finished;) {
+      this.#due = undefined;
+      // After the records were taken: a line that tells of a mapping is there before an access to it.
+      this.#merge.addLines(await this.#parts.log.read(this.#vm));
+      const frames = this.#merge.take(until);
+      if (frames.length > 0) this.#write(...frames);
+      if (this.#unwritten.length > 0) continue;
+      for (const resolve of this.#waiting) resolve();
+      this.#waiting.clear();
+    }
   }
 
   /** What the spool has no room for is kept, and the plugin's vCPUs wait for it. */
@@ -112,9 +131,9 @@ export class PluginWriter {
     } catch (error) {
       ftruncateSync(this.#file, size);
       this.#parts.link.hear(false);
-      const words = `the spool cannot be written: ${messageOf(error)}`;
-      if (words !== this.#problem) this.#parts.onProblem(words);
-      this.#problem = words;
+      const problem = `the spool cannot be written: ${messageOf(error)}`;
+      if (problem !== this.#problem) this.#parts.onProblem(problem);
+      this.#problem = problem;
     }
   }
 
@@ -154,8 +173,8 @@ export class PluginWriter {
       const late = new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref());
       await Promise.race([this.#closed, late]);
     }
-    this.#merge.addLines(this.#parts.log.read(undefined));
-    this.#round(END_OF_TIME);
+    this.#vm = undefined;
+    await this.#round(END_OF_TIME);
     // It may not even have connected to the recorder that goes on.
     this.#endStream();
     while (this.#unwritten.length > 0) {
@@ -171,7 +190,7 @@ export class PluginWriter {
     this.#finished = true;
     clearInterval(this.#timer);
     closeSync(this.#file);
-    this.#parts.log.close();
+    this.#parts.failure.guard(() => this.#parts.log.close());
     this.#parts.link.close();
   }
 }

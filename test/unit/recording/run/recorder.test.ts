@@ -8,11 +8,10 @@ import type { RecordingHeader } from '../../../../src/model/events.ts';
 import { Journal } from '../../../../src/recording/session/journal.ts';
 import { OutputSet } from '../../../../src/sinks/output-set.ts';
 import { Recorder } from '../../../../src/recording/run/recorder.ts';
-import { Attribution } from '../../../../src/attribution/attribution.ts';
 import { SessionFolder } from '../../../../src/recording/session/session-folder.ts';
 import { Spool, segmentPath } from '../../../../src/recording/spool/spool.ts';
-import { RecordingCounts } from '../../../../src/analysis/recording-counts.ts';
-import { QemuLogDecoder } from '../../../../src/sources/qemu-log/decoder.ts';
+import { restoreState } from '../../../../src/recording/session/checkpoint.ts';
+import { LogSource } from '../../../../src/recording/source/log/source.ts';
 
 const HEADER: RecordingHeader = {
   tool: 'test',
@@ -26,16 +25,16 @@ const HEADER: RecordingHeader = {
 };
 
 let work = '';
-let dir: SessionFolder;
+let folder: SessionFolder;
 let spool: Spool;
 let journal: Journal;
 beforeEach(async () => {
   work = mkdtempSync(join(tmpdir(), 'recorder-'));
   vi.stubEnv('MMIOBRIDGE_RUN', work);
-  dir = new SessionFolder('test');
-  mkdirSync(dir.path);
-  spool = await Spool.create(dir.spool);
-  journal = new Journal(dir.journal);
+  folder = new SessionFolder('test');
+  mkdirSync(folder.path);
+  spool = await Spool.create(folder.spool);
+  journal = new Journal(folder.journal);
   // The first address says where the BAR is.
   logs(1, '7@1.000001:pci_update_mappings_add vfio-pci 00:03.0 0,0xfeb80000+0x1000\n');
 });
@@ -45,7 +44,7 @@ afterEach(() => {
 });
 
 const logs = (segment: number, text: string) =>
-  appendFileSync(segmentPath(dir.spool, segment), text);
+  appendFileSync(segmentPath(folder.spool, segment), text);
 const write = (value: number) =>
   `7@1.000002:vfio_region_write  (0000:01:00.0:region0+0x10, 0x${value}, 4)\n`;
 const sizeOf = async () => (await spool.end()).offset;
@@ -54,28 +53,37 @@ const markAt = (text: string, segment: number, offset: number) =>
 
 /** Records all that there is; the values written and the user's marks, in the order of the log. */
 async function record(vm?: Partial<Vm>): Promise<string[]> {
-  const decoder = new QemuLogDecoder({ start: { sec: 1, ns: 0 } });
-  decoder.beginSegment(1, 0);
+  const state = restoreState([], undefined);
+  const source = LogSource.open(
+    {
+      folder,
+      spool,
+      vm: vm as Vm | undefined,
+      launched: false,
+      header: HEADER,
+      attribution: state.attribution,
+      overflow: 'pause',
+      userLog: undefined,
+      notice: () => undefined,
+    },
+    { info: { traceEvents: [], restore: null, trace: null }, trace: undefined, aligned: false },
+  );
+  source.decoder.beginSegment(1, 0);
+  state.attribution.targets = source.decoder.targets;
   const path = join(work, 'out.mmiotrace');
   const outputs = await OutputSet.open([path], {});
   await outputs.begin(HEADER);
   const recorder = new Recorder({
-    dir,
+    folder,
     header: HEADER,
     spool,
     journal,
-    decoder,
-    attribution: new Attribution([], decoder.targets),
+    source,
+    state,
     outputs,
-    counts: new RecordingCounts(),
     vm: vm as Vm | undefined,
     refreshDevices: () => Promise.resolve(),
     lookAtMemory: () => Promise.resolve([]),
-    coverage: [],
-    notes: [],
-    pc: undefined,
-    kvm: undefined,
-    plugin: undefined,
     userLog: undefined,
   });
   await recorder.run();
@@ -119,7 +127,7 @@ test.each([
   logs(2, write(3));
   spool.advanceWriter();
   let ended = (_end: { exit: undefined }): void => undefined;
-  const path = segmentPath(dir.spool, 1);
+  const path = segmentPath(folder.spool, 1);
   const asked: string[] = [];
   const values = await record({
     ended: new Promise((resolve) => (ended = resolve)),

@@ -70,7 +70,8 @@ describe('the decoder of the plugin', () => {
     const { said, decoder } = decode(whole, chunk);
     expect(said).toEqual(expected);
     expect(decoder.position).toEqual({ segment: 1, offset: whole.length });
-    expect(decoder.snapshot()).toEqual({ numbers: [3, 1], log: { segment: 1, offset: 78 } });
+    const lines = { stamped: 1, unstamped: 0, others: [] };
+    expect(decoder.snapshot()).toEqual({ numbers: [3, 1], log: { segment: 1, offset: 78 }, lines });
   });
 
   test('counts what is missing of each vCPU, where it is missing', () => {

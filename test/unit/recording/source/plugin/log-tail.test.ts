@@ -28,45 +28,45 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 const textOf = (lines: readonly { readonly bytes: Uint8Array }[]) =>
   lines.map(({ bytes }) => Buffer.from(bytes).toString()).join('');
 
-test('whole lines come, once, with their times; a file that is not there yet has none', () => {
+test('whole lines come, once, with their times; a file that is not there yet has none', async () => {
   const tail = new LogTail(dir);
-  expect(tail.read(writer())).toEqual([]);
+  expect(await tail.read(writer())).toEqual([]);
   qemu.say('7@1800000000.000002:one\n2027-01-15T08:00:00.000003Z two\nno stamp\nha');
-  const lines = tail.read(writer());
+  const lines = await tail.read(writer());
   expect(textOf(lines)).toContain('no stamp\n');
   const ns = lines.map(({ hi, lo }) => (BigInt(hi) << 32n) + BigInt(lo));
   // What has no stamp has the time of the line before.
   expect(ns).toEqual([2000n, 3000n, 3000n].map((n) => 1_800_000_000_000_000_000n + n));
   qemu.say('lf\n');
-  expect(textOf(tail.read(writer()))).toBe('half\n');
-  expect(tail.read(writer())).toEqual([]);
-  tail.close();
+  expect(textOf(await tail.read(writer()))).toBe('half\n');
+  expect(await tail.read(writer())).toEqual([]);
+  await tail.close();
 });
 
 test('a long file is followed by another, and none of its lines is missed', async () => {
   const tail = new LogTail(dir);
   const block = `7@1800000000.000002:${'x'.repeat(1000)}\n`.repeat(1000);
   for (let i = 0; i < 18; i++) qemu.say(block);
-  let length = textOf(tail.read(writer())).length;
+  let length = textOf(await tail.read(writer())).length;
   await sleep(0);
   expect(qemu.path).toBe(logPath(dir, 2));
   // A vCPU was in the middle of a line when QEMU was told.
   appendFileSync(logPath(dir, 1), 'late\n');
   qemu.say('first of the second\n');
-  length += textOf(tail.read(writer())).length;
+  length += textOf(await tail.read(writer())).length;
   appendFileSync(logPath(dir, 1), 'later\n');
   qemu.held.clear();
-  const rest = textOf(tail.read(writer()));
+  const rest = textOf(await tail.read(writer()));
   expect(rest.endsWith('later\nfirst of the second\n')).toBe(true);
   expect(length + rest.length).toBe(18 * block.length + 5 + 6 + 20);
-  tail.close();
+  await tail.close();
 });
 
-test('goes on at a place, and finds the file that QEMU was told of last', () => {
+test('goes on at a place, and finds the file that QEMU was told of last', async () => {
   qemu.say('old\nnew\n');
   writeFileSync(logPath(dir, 2), 'last\n');
   const tail = new LogTail(dir, { segment: 1, offset: 4 });
-  expect(textOf(tail.read(undefined))).toBe('new\nlast\n');
-  tail.close();
+  expect(textOf(await tail.read(undefined))).toBe('new\nlast\n');
+  await tail.close();
   expect(existsSync(logPath(dir, 1))).toBe(true);
 });

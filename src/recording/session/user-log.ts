@@ -39,6 +39,11 @@ export class UserLogWriter {
     return new UserLogWriter(wanted, file, onStderr);
   }
 
+  /** Whether the user asked for events at all. */
+  get wantsEvents(): boolean {
+    return this.#wanted.patterns.length > 0;
+  }
+
   /** Whether the user, too, asked for an event that we record. */
   wantsAlso(event: string): boolean {
     return this.#wanted.patterns.some((pattern) => globMatches(pattern, event));

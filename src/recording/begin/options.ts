@@ -1,0 +1,31 @@
+import type { Notice } from '../../base/notice.ts';
+import type { OutputFormat } from '../../sinks/index.ts';
+import type { TextExtra } from '../../sinks/text-extra.ts';
+import type { OpenRemote, RemoteTarget } from '../session/remote.ts';
+import type { SourceName } from '../source/index.ts';
+
+/** What a user wants of a recording. */
+export interface RecordOptions {
+  readonly outputs: readonly string[];
+  readonly remote?: RemoteTarget | undefined;
+  readonly openRemote?: OpenRemote | undefined;
+  readonly format?: OutputFormat | undefined;
+  readonly textExtra?: readonly TextExtra[] | undefined;
+  readonly selection: readonly string[];
+  readonly overflow: 'pause' | 'drop';
+  /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
+  readonly spoolLimitBytes?: number | undefined;
+  /** Program counters from KVM's tracepoints. */
+  readonly pc: boolean;
+  readonly source: SourceName;
+  /** Where QEMU may write; undefined: the session's own folder. */
+  readonly spoolDir?: string | undefined;
+  /** Of a QEMU that is started: interrupts of passed-through devices, too. */
+  readonly interrupts: boolean;
+  readonly notice: Notice;
+  /** What QEMU would have written to its standard error, had its log been its own. */
+  readonly onUserLog: (bytes: Uint8Array) => void;
+}
+
+/** What is told again when a recording is resumed. */
+export type ResumeOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote'>;

@@ -1,0 +1,140 @@
+import { Failure } from '../../../base/failure.ts';
+import type { DeviceState } from '../../../attribution/device-state.ts';
+import { setTraceEvents } from '../../../machine/trace-control.ts';
+import type { Vm } from '../../../machine/vm.ts';
+import type { SourcePosition } from '../../../model/position.ts';
+import type { Tables } from '../../../model/tables.ts';
+import type { RawBatch } from '../../../sources/raw-batch.ts';
+import { lineCountsOf } from '../../../sources/spool-decoder.ts';
+import { FAST_EVENTS, QemuLogDecoder } from '../../../sources/qemu-log/decoder.ts';
+import type { SpoolWriter } from '../../spool/spool-writer.ts';
+import { PcTap } from '../kvm/pc-tap.ts';
+import type { KvmTrace } from '../kvm/trace.ts';
+import type { RecordingSource, SourceParts } from '../recording-source.ts';
+import { seenOfQemu } from '../trace-events.ts';
+import { detachFromLog } from './detach.ts';
+import type { LogInfo, LogState } from './state.ts';
+import { userLines } from './user-lines.ts';
+
+interface LogOptions {
+  readonly info: LogInfo;
+  /** Where program counters are wanted. */
+  readonly trace: KvmTrace | undefined;
+  /** The guest has not run before. */
+  readonly aligned: boolean;
+  /** Of a recording that is resumed. */
+  readonly state?: LogState | undefined;
+}
+
+/** QEMU writes the spool by itself; where program counters are wanted, KVM's records come beside it. */
+export class LogSource implements RecordingSource {
+  readonly decoder: QemuLogDecoder;
+  readonly writer: SpoolWriter | undefined;
+  readonly info: LogInfo;
+  readonly #parts: SourceParts;
+  readonly #pc: PcTap | undefined;
+  readonly #failure = new Failure();
+
+  private constructor(parts: SourceParts, { info, trace, aligned, state }: LogOptions) {
+    this.#parts = parts;
+    this.info = info;
+    const { header, attribution, vm } = parts;
+    const start = { sec: header.startSec, ns: header.startNs };
+    this.decoder = new QemuLogDecoder({
+      start,
+      counts: state?.lines,
+      ...userLines(parts.userLog),
+    });
+    this.writer = vm && logWriter(vm, info.traceEvents);
+    this.#pc =
+      trace &&
+      new PcTap({
+        trace,
+        vcpuOfThread: attribution.vcpuOfThread,
+        aligned,
+        start: header,
+        isRecorded: (address) => attribution.devices.addresses.mappingAt(address) !== undefined,
+        counts: state?.pc ?? undefined,
+        failure: this.#failure,
+      });
+  }
+
+  static open(parts: SourceParts, options: LogOptions): LogSource {
+    const { userLog, notice } = parts;
+    const slow = FAST_EVENTS.filter((event) => userLog?.wantsAlso(event) === true);
+    if (slow.length > 0) {
+      notice(
+        `-trace on QEMU's command line asks for ${slow.join(', ')}, too: each line of it goes to your log as well, and is read several times slower`,
+      );
+    }
+    return new LogSource(parts, options);
+  }
+
+  get seen() {
+    return seenOfQemu(this.info.traceEvents);
+  }
+
+  get failure(): Promise<never> {
+    return this.#failure.promise;
+  }
+
+  readLimit(): SourcePosition | undefined {
+    return undefined;
+  }
+
+  onRead(): void {
+    this.#pc?.logRead();
+  }
+
+  onReadAll(): void {
+    this.#pc?.logAtEnd();
+  }
+
+  complete(batch: RawBatch, tables: Tables): void {
+    this.#pc?.fill(batch, tables);
+  }
+
+  async caughtUp(): Promise<void> {}
+
+  onEnding(): void {
+    this.#pc?.logEnds();
+  }
+
+  async detach(vm: Vm): Promise<void> {
+    const { restore } = this.info;
+    if (restore !== null) await detachFromLog(vm, restore, this.#parts.spool.dir, this.#parts);
+  }
+
+  async finish(): Promise<void> {}
+
+  notes(phase: 'head' | 'end', devices: readonly DeviceState[]): string[] {
+    const { stampedLines, unstampedLines } = this.decoder;
+    const emulated = devices.filter(({ device }) => device.hostAddress === '');
+    return [
+      ...(unstampedLines > 0 && stampedLines === 0
+        ? ['QEMU runs without -msg timestamp=on: times are those of the poll, about 10 ms apart']
+        : []),
+      ...emulated.map(
+        ({ device }) =>
+          `${device.name} is emulated: accesses are those that QEMU's model was asked, which may split or widen the guest's`,
+      ),
+      ...(phase === 'end' ? (this.#pc?.notes ?? []) : []),
+    ];
+  }
+
+  snapshot(): LogState {
+    return { lines: lineCountsOf(this.decoder), pc: this.#pc?.counts ?? null };
+  }
+
+  stop(): void {
+    this.#pc?.close();
+  }
+}
+
+function logWriter(vm: Vm, traceEvents: readonly string[]): SpoolWriter {
+  return {
+    logInto: (path) => vm.logInto(path),
+    trace: async (on) => setTraceEvents(await vm.connected(), traceEvents, on),
+    holdsOpen: (path) => vm.holdsOpen(path),
+  };
+}

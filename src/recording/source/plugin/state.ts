@@ -1,0 +1,17 @@
+/** What a recording from the QEMU plugin keeps for `resume`. */
+import { z } from 'zod';
+import type { PluginDecoderSnapshot } from '../../../sources/plugin/decoder.ts';
+import { lineCountsSchema } from '../log/state.ts';
+
+export interface PluginInfo {
+  /** QEMU's name of what it emulates. */
+  readonly target: string;
+}
+
+export const pluginInfoSchema: z.ZodType<PluginInfo> = z.object({ target: z.string() });
+
+export const pluginStateSchema: z.ZodType<PluginDecoderSnapshot> = z.object({
+  numbers: z.array(z.number()),
+  log: z.union([z.object({ segment: z.number(), offset: z.number() }), z.undefined()]),
+  lines: lineCountsSchema,
+});
