@@ -38,7 +38,8 @@ beforeEach(async () => {
   // The first address says where the BAR is.
   logs(1, '7@1.000001:pci_update_mappings_add vfio-pci 00:03.0 0,0xfeb80000+0x1000\n');
 });
-afterEach(() => {
+afterEach(async () => {
+  await spool.close();
   vi.unstubAllEnvs();
   rmSync(work, { recursive: true });
 });
