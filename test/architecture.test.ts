@@ -71,7 +71,7 @@ const RULES: ImportRules = {
 };
 
 /** What may print elsewhere than in cli/: a log can go to standard output. */
-const PRINTS = { 'sinks/output-set.ts': 'new StreamOutput(process.stdout)' };
+const PRINTS = { 'sinks/output-set.ts': "new StreamOutput(process.stdout, 'standard output')" };
 
 interface Manifest {
   readonly version: string;
@@ -221,7 +221,10 @@ describe('these tests', () => {
         ['cli/print.ts', "console.log('fine')"],
         ['model/a.ts', "// never console.log\nconsole.error('no')"],
         ['sinks/b.ts', 'const { stderr } = process;\nprocess.stdout.write(line);'],
-        ['sinks/output-set.ts', 'new StreamOutput(process.stdout)\nprocess.stderr.write(x)'],
+        [
+          'sinks/output-set.ts',
+          "new StreamOutput(process.stdout, 'standard output')\nprocess.stderr.write(x)",
+        ],
       ]),
     );
     expect(faults).toEqual([

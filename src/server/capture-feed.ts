@@ -51,6 +51,7 @@ export class CaptureFeed {
   readonly #log: (line: string) => void;
   readonly #samples: { readonly atMs: number; readonly rows: number }[] = [];
   #status: RecorderStatus | undefined;
+  #running: Promise<void> = Promise.resolve();
 
   private constructor(
     path: string,
@@ -75,13 +76,14 @@ export class CaptureFeed {
     log: (line: string) => void,
   ): Promise<CaptureFeed> {
     const feed = new CaptureFeed(path, new CaptureIndex(await FileFollower.open(path)), link, log);
-    void feed.#run();
+    feed.#running = feed.#run();
     void feed.#askRecorder();
     return feed;
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
+    await this.#running;
     await this.index.follower.close();
   }
 
@@ -133,32 +135,36 @@ export class CaptureFeed {
     return ((index.rows - first.rows) * 1000) / (now - first.atMs);
   }
 
+  /** Never rejects. */
   async #run(): Promise<void> {
-    for (;;) {
-      try {
-        await this.index.read(this.#stop.signal);
-        return;
-      } catch (error) {
-        if (this.#stop.signal.aborted) return;
-        if (!(error instanceof MmioError) || error.code !== 'closed') {
-          this.#fail(error);
+    try {
+      for (;;) {
+        try {
+          await this.index.read(this.#stop.signal);
           return;
+        } catch (error) {
+          if (!(error instanceof MmioError) || error.code !== 'closed') throw error;
         }
+        await this.#beginAgain();
       }
-      await this.#beginAnew();
+    } catch (error) {
+      if (!this.#stop.signal.aborted) this.#fail(error);
     }
   }
 
-  async #beginAnew(): Promise<void> {
+  /** The file was replaced. Throws when the feed is closed meanwhile. */
+  async #beginAgain(): Promise<void> {
     const before = this.index.follower;
+    const { signal } = this.#stop;
     for (;;) {
+      signal.throwIfAborted();
       try {
         this.index = new CaptureIndex(await FileFollower.open(this.path));
         break;
       } catch (error) {
         if (!(error instanceof MmioError)) throw error;
         // Between two files there may be none.
-        await sleep(REOPEN_MS, undefined, { signal: this.#stop.signal });
+        await sleep(REOPEN_MS, undefined, { signal });
       }
     }
     this.selections = new Selections(this.index, (error) => this.#onFailure(error));

@@ -146,11 +146,17 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
     const id = recordingOf(new URL(request.url ?? '/', 'http://localhost'));
     const feed = await recordings.acquire(id);
     if (feed === undefined) throw new MmioError('not-found', `there is no recording ${quoted(id)}`);
+    // Whatever becomes of the handshake: a feed that nobody gives back is read for good.
+    let isPage = false;
+    const giveBack = (): void => {
+      if (!isPage) recordings.release(id);
+    };
     if (socket.destroyed) {
-      recordings.release(id);
+      giveBack();
       return;
     }
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      isPage = true;
       const client = new PageClient(webSocket, feed, (reason) =>
         log(`let a page go: it ${reason}`),
       );
@@ -161,6 +167,8 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
       });
       client.tick();
     });
+    // A request that is no proper handshake was answered, and no page came of it.
+    giveBack();
   }
 
   const timer = setInterval(() => {
@@ -238,7 +246,13 @@ async function download(
     `attachment; filename="${name}${part}${SUFFIXES[format]}"`,
   );
   const whole = part === '' ? undefined : span;
-  await writeDownload(feed.path, feed.wholeBytes, format, whole, new StreamOutput(response));
+  await writeDownload(
+    feed.path,
+    feed.wholeBytes,
+    format,
+    whole,
+    new StreamOutput(response, 'the browser'),
+  );
   response.end();
 }
 

@@ -47,7 +47,7 @@ export class OutputSet {
     for (const file of files) await file?.cut();
     const outputs = paths.map((path, index): ByteOutput => {
       const file = files[index];
-      if (file === undefined) return new StreamOutput(process.stdout);
+      if (file === undefined) return new StreamOutput(process.stdout, 'standard output');
       return path.endsWith('.gz') ? new GzipOutput(file) : file;
     });
     if (options.remote !== undefined) {

@@ -176,11 +176,14 @@ async function openForWriting(path: string, mayMake: boolean): Promise<Found> {
 /** Standard output, or any other stream that cannot be cut or gone on with. */
 export class StreamOutput implements ByteOutput {
   readonly #stream: NodeJS.WritableStream;
+  readonly #name: string;
   #length = 0;
   #failed: unknown;
 
-  constructor(stream: NodeJS.WritableStream) {
+  /** @param name of where it goes, in messages */
+  constructor(stream: NodeJS.WritableStream, name: string) {
     this.#stream = stream;
+    this.#name = name;
     stream.on('error', (error) => (this.#failed ??= error));
   }
 
@@ -195,9 +198,10 @@ export class StreamOutput implements ByteOutput {
   }
 
   #wrap(error: unknown): MmioError {
-    const closed = systemCodeOf(error) === 'EPIPE';
-    return new MmioError(closed ? 'closed' : 'io', 'cannot write to standard output', {
-      evidence: closed ? 'the program that reads it has ended' : messageOf(error),
+    const code = systemCodeOf(error);
+    const closed = code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED';
+    return new MmioError(closed ? 'closed' : 'io', `cannot write to ${this.#name}`, {
+      evidence: closed ? 'whoever reads it has gone' : messageOf(error),
       cause: error,
     });
   }

@@ -101,7 +101,7 @@ describe('--overflow=drop', () => {
   const args = (disk: string) => [...DROP, '-o', join(disk, 'x.mmiotrace')];
 
   const isLoss = (line: string) => /^MARK [\d.]+ Lost .* the spool was full/.test(line);
-  const isOver = (line: string) => /^MARK [\d.]+ trace events on again/.test(line);
+  const isOver = (line: string) => /^MARK [\d.]+ mmiobridge: trace events on again/.test(line);
 
   /** Each gap of the counter lies between a mark of loss and one that says it is over. */
   function expectGapsMarked(text: string): void {

@@ -15,7 +15,7 @@ test('the first failure settles it: thrown, rejected, or said', async () => {
 });
 
 test('a failure that nobody awaits is no unhandled rejection', async () => {
-  const unhandled = vi.fn();
+  const unhandled = vi.fn<() => void>();
   process.on('unhandledRejection', unhandled);
   new Failure().fail(new Error('alone'));
   await new Promise((resolve) => setTimeout(resolve, 5));

@@ -1,7 +1,7 @@
 import { request as httpRequest } from 'node:http';
 import { statSync, truncateSync, writeFileSync, appendFileSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { newToken } from '../../../src/server/access-control.ts';
 import type { RecorderLink } from '../../../src/server/capture-feed.ts';
@@ -112,13 +112,18 @@ class Peer implements Disposable {
 }
 
 interface Handshake {
+  /** Of the WebSocket protocol; 13 is the only one there is. */
+  readonly version?: string;
   readonly host?: string;
   readonly origin?: string;
   readonly protocol?: string;
 }
 
 /** The status that a handshake is answered with; 101 is a connection. */
-function handshake({ server }: Served, { host, origin, protocol }: Handshake): Promise<number> {
+function handshake(
+  { server }: Served,
+  { version = '13', host, origin, protocol }: Handshake,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     const request = httpRequest({
       port: server.port,
@@ -128,7 +133,7 @@ function handshake({ server }: Served, { host, origin, protocol }: Handshake): P
         Host: host ?? `127.0.0.1:${server.port}`,
         Connection: 'Upgrade',
         Upgrade: 'websocket',
-        'Sec-WebSocket-Version': '13',
+        'Sec-WebSocket-Version': version,
         'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
         ...(origin !== undefined && { Origin: origin }),
         ...(protocol !== undefined && { 'Sec-WebSocket-Protocol': protocol }),
@@ -191,6 +196,16 @@ describe('who may see a recording', () => {
     expect(await handshake(served, rebound)).toBe(403);
     expect(log.filter((line) => line.includes('evil.example'))).not.toEqual([]);
     expect(log.join('\n')).not.toContain(token);
+  });
+
+  test('a handshake that is none gives back the recording that it asked for', async () => {
+    await using served = await serve(1000);
+    const { recordings, token } = served;
+    const acquired = vi.spyOn(recordings, 'acquire');
+    const released = vi.spyOn(recordings, 'release');
+    const protocol = `${SUBPROTOCOL}, token.${token}`;
+    expect(await handshake(served, { protocol, version: '7' })).toBe(400);
+    expect([acquired.mock.calls, released.mock.calls]).toEqual([[['1']], [['1']]]);
   });
 
   test('downloads need it in a header, and files of the page are all that is open', async () => {
