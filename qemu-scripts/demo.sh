@@ -27,7 +27,7 @@ printf '\nRecording the guest for 12 seconds:\n\n  mmiobridge record --live --de
   "$text" "$capture" "$*"
 printf 'Open the address of the page, which comes next, in a browser to watch it.\n\n'
 # shellcheck disable=SC2086 # one word, or none
-if ! node dist/cli/main.js record --live $keep --for 12 --device nic0 -o "$text" -o "$capture" -- "$@"; then
+if ! node dist/cli/main.js record --live $keep --duration 12 --device nic0 -o "$text" -o "$capture" -- "$@"; then
   printf '\nThe demo failed: the lines above say why and what to do.\n' >&2
   exit 1
 fi

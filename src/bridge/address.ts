@@ -14,11 +14,6 @@ export type BridgeAddress =
       readonly port: number;
     };
 
-/** Whether this is meant for an address of a collector, and not for something else. */
-export function isBridgeAddress(text: string): boolean {
-  return /^(unix:|tcp:\/\/|tls:\/\/)/.test(text);
-}
-
 /**
  * `unix:PATH`, `tcp://HOST:PORT`, `tls://HOST:PORT`; the host is this one, and the port 7420, where
  * they are left out. Throws MmioError `usage`.

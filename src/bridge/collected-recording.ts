@@ -114,7 +114,7 @@ export class Collecting {
       kind: 'welcome',
       version: BRIDGE_VERSION,
       tool: TOOL,
-      place: intake.place,
+      captureOffset: intake.captureOffset,
       windowBytes: WINDOW_BYTES,
       finished: intake.finished,
     });

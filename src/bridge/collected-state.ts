@@ -1,6 +1,6 @@
 /**
  * What a collector knows of each recording, kept so that it can be killed at any moment: one JSON
- * file each. A point says how long the outputs are at one place in the capture; the last one is what
+ * file each. A point says how long the outputs are at one offset in the capture; the last one is what
  * was acknowledged.
  */
 import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -15,7 +15,7 @@ import { lockState } from './state-lock.ts';
 const KEEP_FINISHED_MS = 7 * 24 * 3600 * 1000;
 
 export interface Point {
-  readonly place: number;
+  readonly captureOffset: number;
   readonly outputBytes: readonly number[];
   readonly tables: TablesSnapshot;
   readonly totals: Totals;
@@ -30,7 +30,7 @@ export interface CollectedState {
   readonly devices: readonly string[];
   readonly outputs: readonly string[];
   readonly header: RecordingHeader;
-  /** From the first place that the sender may go back to, to what is acknowledged; never empty. */
+  /** From the first offset that the sender may go back to, to what is acknowledged; never empty. */
   readonly points: readonly Point[];
   readonly finished: boolean;
 }

@@ -1,6 +1,6 @@
 /**
  * Writes down what one connection brings of a recording. Whatever is received and not yet written
- * lies in a queue of at most the window's size; places that the sender wants to be safe are noted in
+ * lies in a queue of at most the window's size; offsets that the sender wants to be safe are noted in
  * the state, behind a sync of the outputs, and acknowledged then.
  */
 import { MmioError } from '../base/errors.ts';
@@ -54,7 +54,7 @@ export class Intake {
   #state: CollectedState | undefined;
   #outputs: OutputSet | undefined;
   /** All before is in the outputs, is received, is acknowledged. */
-  #place: number;
+  #captureOffset: number;
   #received: number;
   #acknowledged: number;
   #totals = new TotalsAnalysis();
@@ -75,20 +75,20 @@ export class Intake {
     this.#options = options;
     this.#events = events;
     this.#state = state;
-    this.#place = state?.points.at(-1)?.place ?? FILE_HEADER_BYTES;
-    this.#received = this.#acknowledged = this.#place;
+    this.#captureOffset = state?.points.at(-1)?.captureOffset ?? FILE_HEADER_BYTES;
+    this.#received = this.#acknowledged = this.#captureOffset;
   }
 
   /**
    * Goes on where the sender and the state can both go on from. Throws MmioError `refused` where
-   * there is no such place, `io` where the outputs are not what they were.
+   * there is no such captureOffset, `io` where the outputs are not what they were.
    */
   static async open(hello: Hello, options: IntakeOptions, events: IntakeEvents): Promise<Intake> {
     const before = await options.states.read(hello.recording);
     const state = before && goOn(before, hello);
-    if (state === undefined && hello.place > FILE_HEADER_BYTES) {
+    if (state === undefined && hello.captureOffset > FILE_HEADER_BYTES) {
       throw new MmioError('refused', 'nothing is known of what was sent before', {
-        evidence: `the sender has this recording from byte ${hello.place} on`,
+        evidence: `the sender has this recording from byte ${hello.captureOffset} on`,
         hint: 'was the collector started with another --state folder?',
       });
     }
@@ -97,8 +97,8 @@ export class Intake {
     return intake;
   }
 
-  get place(): number {
-    return this.#place;
+  get captureOffset(): number {
+    return this.#captureOffset;
   }
 
   get finished(): boolean {
@@ -125,9 +125,9 @@ export class Intake {
   }
 
   takeMessage(message: Sync | Finish): void {
-    if (message.place !== this.#received) {
-      throw new MmioError('protocol', `${message.kind} is not for the place at which it came`, {
-        evidence: `place ${message.place}, at ${this.#received}`,
+    if (message.captureOffset !== this.#received) {
+      throw new MmioError('protocol', `${message.kind} is not for the offset at which it came`, {
+        evidence: `offset ${message.captureOffset}, at ${this.#received}`,
       });
     }
     this.#enqueue(message);
@@ -181,11 +181,11 @@ export class Intake {
     } else if (item.kind === 'header') await this.#begin(item.header);
     else if (item.kind === 'unknown') await this.#passOver(item);
     else await this.#writeItem(item);
-    this.#place += FRAME_HEADER_BYTES + payload.length;
+    this.#captureOffset += FRAME_HEADER_BYTES + payload.length;
   }
 
   #writeItem(item: StreamItem): void | Promise<void> {
-    if (this.#outputs === undefined || this.#place === FILE_HEADER_BYTES) {
+    if (this.#outputs === undefined || this.#captureOffset === FILE_HEADER_BYTES) {
       throw new MmioError('protocol', 'the recording does not begin with its header');
     }
     this.#pass.write(item);
@@ -203,7 +203,8 @@ export class Intake {
   }
 
   async #begin(header: CollectedState['header']): Promise<void> {
-    if (this.#place !== FILE_HEADER_BYTES) throw new MmioError('protocol', 'a second header');
+    if (this.#captureOffset !== FILE_HEADER_BYTES)
+      throw new MmioError('protocol', 'a second header');
     if (this.#outputs === undefined) {
       const { recording, sender, host, session, devices } = this.#hello;
       const outputs = await claimNames(this.#options.patterns, {
@@ -213,7 +214,7 @@ export class Intake {
         time: stampOf(header.startSec),
       });
       const point: Point = {
-        place: FILE_HEADER_BYTES,
+        captureOffset: FILE_HEADER_BYTES,
         outputBytes: outputs.map(() => 0),
         tables: this.#pass.tables.snapshot(),
         totals: this.#totals.result(),
@@ -249,19 +250,21 @@ export class Intake {
     });
     this.#totals = new TotalsAnalysis(point.totals);
     this.#pass = new AnalysisPass([this.#totals], { tables: new Tables(point.tables) });
-    if (point.place === FILE_HEADER_BYTES) return;
+    if (point.captureOffset === FILE_HEADER_BYTES) return;
     this.#outputs.resume(state.header, point.tables);
   }
 
-  async #sync({ place, kept }: Sync): Promise<void> {
+  async #sync({ captureOffset, kept }: Sync): Promise<void> {
     const [outputs, state] = this.#begun();
     const outputBytes = await outputs.flush();
     const tables = this.#pass.tables.snapshot();
-    const point = { place, outputBytes, tables, totals: this.#totals.result() };
+    const point = { captureOffset, outputBytes, tables, totals: this.#totals.result() };
     if (kept.length > MAX_KEPT) {
-      throw new MmioError('protocol', `${kept.length} places are to be kept`);
+      throw new MmioError('protocol', `${kept.length} offsets are to be kept`);
     }
-    const before = state.points.filter((it) => it.place < place && kept.includes(it.place));
+    const before = state.points.filter(
+      (it) => it.captureOffset < captureOffset && kept.includes(it.captureOffset),
+    );
     this.#state = { ...state, points: [...before, point] };
     this.#saving ??= this.#save(outputs)
       .catch((error: unknown) => this.#fail(error))
@@ -272,19 +275,19 @@ export class Intake {
   async #save(outputs: OutputSet): Promise<void> {
     for (;;) {
       const [, state] = this.#begun();
-      const { place } = lastOf(state.points);
-      if (place === this.#acknowledged) return;
+      const { captureOffset } = lastOf(state.points);
+      if (captureOffset === this.#acknowledged) return;
       await outputs.sync();
       await this.#options.states.write(state);
-      this.#acknowledged = place;
-      this.#events.send({ kind: 'acknowledgement', place });
+      this.#acknowledged = captureOffset;
+      this.#events.send({ kind: 'acknowledgement', captureOffset });
     }
   }
 
   async #finish(): Promise<void> {
     const [outputs, state] = this.#begun();
     await this.#saving;
-    if (this.#acknowledged !== this.#place) {
+    if (this.#acknowledged !== this.#captureOffset) {
       throw new MmioError('protocol', 'the end came before all was acknowledged');
     }
     this.#outputs = undefined;
@@ -306,16 +309,18 @@ export class Intake {
 /** The state to go on with; the same sender goes on at the last point, another where it says. */
 function goOn(state: CollectedState, hello: Hello): CollectedState {
   if (state.sender === hello.sender) {
-    if (lastOf(state.points).place >= hello.place) return state;
+    if (lastOf(state.points).captureOffset >= hello.captureOffset) return state;
     throw new MmioError('refused', 'the collector has less than it acknowledged', {
-      evidence: `${lastOf(state.points).place} bytes; the sender has what follows ${hello.place}`,
+      evidence: `${lastOf(state.points).captureOffset} bytes; the sender has what follows ${hello.captureOffset}`,
       hint: 'was its --state folder put back from a copy?',
     });
   }
-  const index = state.points.findIndex(({ place }) => place === hello.place);
+  const index = state.points.findIndex(
+    ({ captureOffset }) => captureOffset === hello.captureOffset,
+  );
   if (index < 0) {
-    throw new MmioError('refused', 'the recording cannot be gone on with at that place', {
-      evidence: `byte ${hello.place}; known are ${state.points.map(({ place }) => place).join(', ')}`,
+    throw new MmioError('refused', 'the recording cannot be resumed at that offset', {
+      evidence: `byte ${hello.captureOffset}; known are ${state.points.map(({ captureOffset }) => captureOffset).join(', ')}`,
     });
   }
   const points = state.points.slice(0, index + 1);

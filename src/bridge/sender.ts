@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TOOL } from '../base/version.ts';
 import { MmioError, messageOf, describeError } from '../base/errors.ts';
+import { log } from '../base/log.ts';
 import { parseRequest, type ControlRequest } from '../recording/session/control-socket.ts';
 import type {
   RemoteOutput,
@@ -31,7 +32,7 @@ const MIN_WINDOW_BYTES = 8 << 20;
 const PIECE_BYTES = 256 << 10;
 
 interface Waiter {
-  readonly place: number;
+  readonly captureOffset: number;
   readonly resolve: () => void;
 }
 
@@ -60,7 +61,7 @@ export class BridgeSender implements RemoteOutput {
   #waiters: Waiter[] = [];
   #connection: Connection | undefined;
   #windowBytes = MIN_WINDOW_BYTES;
-  /** On this connection: frames, and the last place that was asked to be made safe. */
+  /** On this connection: frames, and the last offset that was asked to be made safe. */
   #sent = 0;
   #asked = -1;
   #pump: Promise<void> = Promise.resolve();
@@ -79,9 +80,9 @@ export class BridgeSender implements RemoteOutput {
     this.#address = address;
     this.#target = target;
     this.#session = session;
-    const place = session.resumeAt ?? FILE_HEADER_BYTES;
-    this.#kept = new Unacknowledged(place);
-    this.#committed = this.#asking = this.#lastSync = place;
+    const captureOffset = session.resumeAt ?? FILE_HEADER_BYTES;
+    this.#kept = new Unacknowledged(captureOffset);
+    this.#committed = this.#asking = this.#lastSync = captureOffset;
     this.#headerTaken = session.resumeAt !== undefined;
   }
 
@@ -141,7 +142,7 @@ export class BridgeSender implements RemoteOutput {
     this.#wake();
     await new Promise<void>((resolve) => {
       if (this.#finished) resolve();
-      else this.#waiters.push({ place: Infinity, resolve });
+      else this.#waiters.push({ captureOffset: Infinity, resolve });
     });
     this.drop();
   }
@@ -153,15 +154,15 @@ export class BridgeSender implements RemoteOutput {
     this.#wake();
   }
 
-  #safe(place: number): Promise<void> {
-    if (place > (this.#syncs.at(-1) ?? this.#kept.start)) this.#syncs.push(place);
+  #safe(captureOffset: number): Promise<void> {
+    if (captureOffset > (this.#syncs.at(-1) ?? this.#kept.start)) this.#syncs.push(captureOffset);
     this.#wake();
-    return this.#acknowledged(place);
+    return this.#acknowledged(captureOffset);
   }
 
-  #acknowledged(place: number): Promise<void> {
-    if (place <= this.#kept.start) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push({ place, resolve }));
+  #acknowledged(captureOffset: number): Promise<void> {
+    if (captureOffset <= this.#kept.start) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push({ captureOffset, resolve }));
   }
 
   async #keepConnected(): Promise<void> {
@@ -187,6 +188,7 @@ export class BridgeSender implements RemoteOutput {
   }
 
   #trouble(problem: string): void {
+    log('bridge', () => `${this.#address.text}: ${problem}`);
     if (problem === this.#problem) return;
     this.#problem = problem;
     this.#session.notice(`collector ${this.#address.text}: ${problem}; the recording waits here`);
@@ -222,7 +224,7 @@ export class BridgeSender implements RemoteOutput {
       token,
       recording: this.#target.recording,
       sender: this.#id,
-      place: this.#kept.start,
+      captureOffset: this.#kept.start,
       host: hostname(),
       session: this.#session.id,
       devices: this.#session.devices,
@@ -242,7 +244,7 @@ export class BridgeSender implements RemoteOutput {
   }
 
   #admit(connection: Connection, welcome: Welcome): void {
-    const { place, windowBytes, version } = welcome;
+    const { captureOffset, windowBytes, version } = welcome;
     if (version !== BRIDGE_VERSION) {
       throw new MmioError('protocol', `the collector speaks version ${version} of the bridge`, {
         evidence: `this is ${TOOL}, which speaks version ${BRIDGE_VERSION}`,
@@ -257,9 +259,9 @@ export class BridgeSender implements RemoteOutput {
     });
     this.#connection = connection;
     this.#windowBytes = windowBytes;
-    this.#acknowledge(place);
+    this.#acknowledge(captureOffset);
     if (welcome.finished) this.#finish();
-    this.#sent = place;
+    this.#sent = captureOffset;
     this.#asked = -1;
     this.#problem = undefined;
     this.#pump = this.#send(connection);
@@ -268,7 +270,7 @@ export class BridgeSender implements RemoteOutput {
   #take(connection: Connection, message: BridgeMessage): void {
     switch (message.kind) {
       case 'acknowledgement':
-        this.#acknowledge(message.place);
+        this.#acknowledge(message.captureOffset);
         return;
       case 'finished':
         this.#finish();
@@ -293,14 +295,14 @@ export class BridgeSender implements RemoteOutput {
     }
   }
 
-  #acknowledge(place: number): void {
-    if (!this.#kept.acknowledge(place)) {
+  #acknowledge(captureOffset: number): void {
+    if (!this.#kept.acknowledge(captureOffset)) {
       throw new MmioError('protocol', `the collector acknowledges what it was not sent`, {
-        evidence: `place ${place}; it was sent ${this.#kept.start} to ${this.#kept.end}`,
+        evidence: `offset ${captureOffset}; it was sent ${this.#kept.start} to ${this.#kept.end}`,
       });
     }
-    this.#syncs = this.#syncs.filter((sync) => sync > place);
-    this.#settle((waiter) => waiter.place <= place);
+    this.#syncs = this.#syncs.filter((sync) => sync > captureOffset);
+    this.#settle((waiter) => waiter.captureOffset <= captureOffset);
     this.#wake();
   }
 
@@ -332,9 +334,13 @@ export class BridgeSender implements RemoteOutput {
   async #send(connection: Connection): Promise<void> {
     let finishSent = false;
     while (connection.isOpen) {
-      const sync = this.#syncs.find((place) => place > this.#asked);
+      const sync = this.#syncs.find((captureOffset) => captureOffset > this.#asked);
       if (sync === this.#sent) {
-        connection.send({ kind: 'sync', place: sync, kept: [this.#committed, this.#asking] });
+        connection.send({
+          kind: 'sync',
+          captureOffset: sync,
+          kept: [this.#committed, this.#asking],
+        });
         this.#asked = sync;
         continue;
       }
@@ -347,7 +353,7 @@ export class BridgeSender implements RemoteOutput {
       }
       if (this.#finishing && !finishSent && this.#kept.bytes === 0) {
         finishSent = true;
-        connection.send({ kind: 'finish', place: this.#kept.end });
+        connection.send({ kind: 'finish', captureOffset: this.#kept.end });
       }
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }

@@ -1,18 +1,18 @@
 /**
- * What of a recording the collector has not on its disk yet: whole frames, by their place in the
+ * What of a recording the collector has not on its disk yet: whole frames, by their offset in the
  * capture.
  */
 export class Unacknowledged {
   #start: number;
   #end: number;
-  #chunks: { readonly place: number; readonly bytes: Uint8Array }[] = [];
+  #chunks: { readonly captureOffset: number; readonly bytes: Uint8Array }[] = [];
 
-  constructor(place: number) {
-    this.#start = place;
-    this.#end = place;
+  constructor(captureOffset: number) {
+    this.#start = captureOffset;
+    this.#end = captureOffset;
   }
 
-  /** All before this place is with the collector. */
+  /** All before this offset is with the collector. */
   get start(): number {
     return this.#start;
   }
@@ -26,34 +26,34 @@ export class Unacknowledged {
   }
 
   push(bytes: Uint8Array): void {
-    this.#chunks.push({ place: this.#end, bytes });
+    this.#chunks.push({ captureOffset: this.#end, bytes });
     this.#end += bytes.length;
   }
 
-  /** The frames that begin at this place; undefined at the end. */
-  at(place: number): Uint8Array | undefined {
-    return this.#chunks[this.#indexOf(place)]?.bytes;
+  /** The frames that begin at this captureOffset; undefined at the end. */
+  at(captureOffset: number): Uint8Array | undefined {
+    return this.#chunks[this.#indexOf(captureOffset)]?.bytes;
   }
 
   /** False where no frame begins: then nothing has changed. */
-  acknowledge(place: number): boolean {
-    if (place === this.#start) return true;
-    const index = this.#indexOf(place);
-    if (index < 0 && place !== this.#end) return false;
+  acknowledge(captureOffset: number): boolean {
+    if (captureOffset === this.#start) return true;
+    const index = this.#indexOf(captureOffset);
+    if (index < 0 && captureOffset !== this.#end) return false;
     this.#chunks = index < 0 ? [] : this.#chunks.slice(index);
-    this.#start = place;
+    this.#start = captureOffset;
     return true;
   }
 
   /** -1 where none begins there. */
-  #indexOf(place: number): number {
+  #indexOf(captureOffset: number): number {
     let low = 0;
     let high = this.#chunks.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((this.#chunks[middle]?.place ?? 0) < place) low = middle + 1;
+      if ((this.#chunks[middle]?.captureOffset ?? 0) < captureOffset) low = middle + 1;
       else high = middle;
     }
-    return this.#chunks[low]?.place === place ? low : -1;
+    return this.#chunks[low]?.captureOffset === captureOffset ? low : -1;
   }
 }

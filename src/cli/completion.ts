@@ -16,6 +16,7 @@ type Offer =
 
 const WITH_FILES = [
   '--output',
+  '--log',
   '--qmp',
   '--qemu',
   '--token-file',

@@ -2,6 +2,7 @@
 import { Option } from '@commander-js/extra-typings';
 import { InvalidArgumentError } from 'commander';
 import { fullPciAddress } from '../host/pci.ts';
+import { OUTPUT_FORMATS } from '../sinks/index.ts';
 import { TEXT_EXTRAS, type TextExtra } from '../sinks/text-extra.ts';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
@@ -63,4 +64,11 @@ export function textExtraOption() {
     if (wrong === undefined) return words as TextExtra[];
     throw new InvalidArgumentError(`${wrong} is neither ${TEXT_EXTRAS.join(' nor ')}.`);
   });
+}
+
+/** `--format ndjson` */
+export function formatOption() {
+  return new Option('--format <format>', 'of outputs whose suffix names none').choices(
+    OUTPUT_FORMATS,
+  );
 }

@@ -20,6 +20,16 @@ export function buildProgram(): Command {
     )
     .version(VERSION)
     .option('--debug', 'show where an error comes from')
+    .option(
+      '--log <file>',
+      'append what happens inside, for bug reports (default: $MMIOBRIDGE_LOG)',
+    )
+    .hook('preAction', async (command) => {
+      const path = command.opts<{ readonly log?: string }>().log;
+      if (path === undefined && process.env['MMIOBRIDGE_LOG'] === undefined) return;
+      const { openLog } = await import('./log-file.ts');
+      openLog(path);
+    })
     .addHelpText(
       'after',
       '\nExample:\n  mmiobridge record -o trace.mmiotrace -- qemu-system-x86_64 -device vfio-pci,host=0000:01:00.0 …',

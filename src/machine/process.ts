@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { log } from '../base/log.ts';
 import type { LaunchPlan } from './argv.ts';
 import { shellQuote } from './dry-run.ts';
 import { lastLines } from './last-lines.ts';
@@ -9,7 +10,6 @@ import { hintFor } from './qemu-words.ts';
 export interface LaunchOptions {
   /** Takes QEMU's stderr: a file, so that its words outlive both of us. Created or emptied. */
   readonly stderrFile: string;
-  readonly logger?: { debug(message: string): void };
 }
 
 export interface QemuExit {
@@ -44,7 +44,10 @@ export async function launchQemu(plan: LaunchPlan, options: LaunchOptions): Prom
       child.once('spawn', resolve);
       child.once('error', (error) => reject(spawnError(program, error)));
     });
-    options.logger?.debug(`QEMU runs as process ${qemu.pid}`);
+    log('qemu', () => `process ${qemu.pid}: ${plan.argv.join(' ')}`);
+    void qemu.exited.then(({ code, signal }) =>
+      log('qemu', () => `process ${qemu.pid} ended: ${signal ?? `status ${code}`}`),
+    );
     return qemu;
   } catch (error) {
     throw error instanceof MmioError ? error : spawnError(program, error);

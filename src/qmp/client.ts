@@ -1,5 +1,6 @@
 import { connect as connectSocket, type Socket } from 'node:net';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { log } from '../base/log.ts';
 import { connectError, parseAddress, SOCKET_IS_HELD, type QmpTarget } from './address.ts';
 import { escapeBytes } from '../base/escape.ts';
 import { LineReader } from './line-reader.ts';
@@ -231,12 +232,14 @@ export class QmpClient implements AsyncDisposable {
       return;
     }
     this.#commands.set(id, command);
+    log('qmp', () => `→ ${line}`);
     this.#socket.write(`${line}\n`);
   }
 
   #onData(reader: LineReader, chunk: Buffer): void {
     try {
       for (const line of reader.push(chunk)) {
+        log('qmp', () => `← ${line.toString()}`);
         const message = parseMessage(line);
         if (message !== undefined) this.#onMessage(message, line);
         if (this.#phase === 'closed') return;

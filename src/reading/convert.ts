@@ -7,7 +7,7 @@ import { OutputSet, type OutputOptions } from '../sinks/output-set.ts';
 import { openRecording, type OpenOptions } from './open-recording.ts';
 
 export interface ConvertOptions extends OpenOptions {
-  readonly to: OutputOptions['format'];
+  readonly format: OutputOptions['format'];
   readonly textExtra: OutputOptions['textExtra'];
 }
 
@@ -35,7 +35,7 @@ export async function convert(
   let early: RecordingEvent[] = [];
   const openOutputs = async () => {
     const opened = await OutputSet.open(outputPaths, {
-      format: options.to,
+      format: options.format,
       textExtra: options.textExtra,
     });
     outputs = opened;

@@ -59,6 +59,6 @@ export function formatOfPath(path: string, fallback?: OutputFormat): OutputForma
   const known = FORMATS.flatMap(({ suffixes }) => suffixes).join(', ');
   throw new MmioError('usage', `what is ${path} to be written as?`, {
     evidence: 'its suffix names no format',
-    hint: `end it in one of ${known} (.gz may follow), or say --to ${OUTPUT_FORMATS.join('|')}`,
+    hint: `end it in one of ${known} (.gz may follow), or say --format ${OUTPUT_FORMATS.join('|')}`,
   });
 }

@@ -20,12 +20,10 @@ export interface OutputOptions extends SinkOptions {
 
 /** All outputs of a recording, fed as one. */
 export class OutputSet {
-  readonly paths: readonly string[];
   readonly #outputs: readonly ByteOutput[];
   readonly #sinks: readonly Sink[];
 
-  private constructor(paths: readonly string[], outputs: ByteOutput[], sinks: Sink[]) {
-    this.paths = paths;
+  private constructor(outputs: ByteOutput[], sinks: Sink[]) {
     this.#outputs = outputs;
     this.#sinks = sinks;
   }
@@ -57,7 +55,7 @@ export class OutputSet {
     const sinks = await Promise.all(
       outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output, options)),
     );
-    return new OutputSet(paths, outputs, sinks);
+    return new OutputSet(outputs, sinks);
   }
 
   async begin(header: RecordingHeader): Promise<void> {

@@ -25,12 +25,12 @@ export const follow = signal(false);
 
 const lastTop = computed(() => Math.max(0, rowCount() - fit.value));
 
-function show(place: number): void {
-  top.value = Math.min(lastTop.peek(), Math.max(0, place));
+function show(index: number): void {
+  top.value = Math.min(lastTop.peek(), Math.max(0, index));
 }
 
-function moveTo(place: number, extend: boolean): void {
-  const to = Math.min(Math.max(0, rowCount() - 1), Math.max(0, place));
+function moveTo(index: number, extend: boolean): void {
+  const to = Math.min(Math.max(0, rowCount() - 1), Math.max(0, index));
   batch(() => {
     cursor.value = to;
     if (!extend) anchor.value = to;
@@ -142,14 +142,14 @@ export function AccessList() {
   const to = Math.max(cursor.value, anchor.value);
   void arrived.value;
   const shown = [];
-  for (let place = top.value; place < Math.min(rows, top.value + fit.value + 1); place++) {
+  for (let index = top.value; index < Math.min(rows, top.value + fit.value + 1); index++) {
     shown.push(
       <ListRow
-        key={place}
-        place={place}
-        row={rowAt(place)}
-        selected={place >= from && place <= to}
-        current={place === cursor.value}
+        key={index}
+        index={index}
+        row={rowAt(index)}
+        selected={index >= from && index <= to}
+        current={index === cursor.value}
       />,
     );
   }
@@ -222,7 +222,7 @@ function Nothing() {
 }
 
 interface ListRowProps {
-  readonly place: number;
+  readonly index: number;
   readonly row: Row | undefined;
   readonly selected: boolean;
   readonly current: boolean;
@@ -231,15 +231,15 @@ interface ListRowProps {
 const OPS = ['R', 'W', '?'];
 const OP_CLASSES = ['reads', 'writes', ''];
 
-function ListRow({ place, row, selected, current }: ListRowProps) {
+function ListRow({ index, row, selected, current }: ListRowProps) {
   const choose = (event: MouseEvent): void => {
-    moveTo(place, event.shiftKey);
+    moveTo(index, event.shiftKey);
     if (row !== undefined && !event.shiftKey) state.register.value = row;
   };
   const classes = `row${selected ? ' selected' : ''}${current ? ' current' : ''}`;
   if (row === undefined) {
     return (
-      <div class={`${classes} late`} id={`row-${place}`} role="row" aria-rowindex={place + 1}>
+      <div class={`${classes} late`} id={`row-${index}`} role="row" aria-rowindex={index + 1}>
         <span class="c-number">…</span>
       </div>
     );
@@ -248,14 +248,14 @@ function ListRow({ place, row, selected, current }: ListRowProps) {
   return (
     <div
       class={classes + same}
-      id={`row-${place}`}
+      id={`row-${index}`}
       role="row"
-      aria-rowindex={place + 1}
+      aria-rowindex={index + 1}
       aria-selected={selected}
       onClick={choose}
     >
       <span class="c-number" role="gridcell">
-        {count(row.number + 1)}
+        {count(row.rowNumber + 1)}
       </span>
       <span class="c-time" role="gridcell">
         {moment(row.timeNs)}

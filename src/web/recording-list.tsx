@@ -19,8 +19,8 @@ export function Choice() {
         <div class="empty">
           <h2>No recording has come yet</h2>
           <p>
-            It appears here as soon as somebody runs <code>mmiobridge record --to</code> with the
-            address of this collector.
+            It appears here as soon as somebody runs <code>mmiobridge record --send-to</code> with
+            the address of this collector.
           </p>
         </div>
       ) : (

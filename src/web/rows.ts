@@ -8,8 +8,8 @@ import { f64, LIST, u32 } from './shown.ts';
 import { list, listEpoch } from './state.ts';
 
 export interface Row {
-  /** Place in the recording. */
-  readonly number: number;
+  /** Number in the recording. */
+  readonly rowNumber: number;
   readonly timeNs: number;
   readonly op: number;
   readonly space: number;
@@ -35,15 +35,15 @@ const asked = new Set<number>();
 let epoch = -1;
 
 /** The row, if it is here; else it is asked for. */
-export function rowAt(place: number): Row | undefined {
+export function rowAt(index: number): Row | undefined {
   if (epoch !== listEpoch.peek()) {
     epoch = listEpoch.peek();
     pages.clear();
     asked.clear();
   }
-  const number = Math.floor(place / PAGE_ROWS);
+  const number = Math.floor(index / PAGE_ROWS);
   const page = pages.get(number);
-  const row = page?.[place - number * PAGE_ROWS];
+  const row = page?.[index - number * PAGE_ROWS];
   if (row === undefined) void load(number);
   else if (page !== undefined) {
     pages.delete(number);
@@ -86,7 +86,7 @@ function decode(message: mmiobridge.v1.Rows.$Properties): Row[] {
     for (let row = 0; row < batch.length; row++) {
       const at = rows.length;
       rows.push({
-        number: numbers[at] ?? 0,
+        rowNumber: numbers[at] ?? 0,
         timeNs: batch.timeNs[row] ?? 0,
         op: batch.op[row] ?? 0,
         space: batch.space[row] ?? 0,

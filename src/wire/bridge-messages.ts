@@ -19,7 +19,7 @@ export interface Hello {
   readonly token: string;
   readonly recording: string;
   readonly sender: string;
-  readonly place: number;
+  readonly captureOffset: number;
   readonly host: string;
   readonly session: string;
   readonly devices: readonly string[];
@@ -29,7 +29,7 @@ export interface Welcome {
   readonly kind: 'welcome';
   readonly version: number;
   readonly tool: string;
-  readonly place: number;
+  readonly captureOffset: number;
   readonly windowBytes: number;
   readonly finished: boolean;
 }
@@ -39,9 +39,9 @@ export type BridgeMessage =
   | Hello
   | Welcome
   | { readonly kind: 'refusal'; readonly reason: string }
-  | { readonly kind: 'sync'; readonly place: number; readonly kept: readonly number[] }
-  | { readonly kind: 'acknowledgement'; readonly place: number }
-  | { readonly kind: 'finish'; readonly place: number }
+  | { readonly kind: 'sync'; readonly captureOffset: number; readonly kept: readonly number[] }
+  | { readonly kind: 'acknowledgement'; readonly captureOffset: number }
+  | { readonly kind: 'finish'; readonly captureOffset: number }
   | { readonly kind: 'finished' }
   | { readonly kind: 'heartbeat' }
   | { readonly kind: 'request'; readonly id: number; readonly json: string }
@@ -83,7 +83,8 @@ export function decodeBridgeMessage(payload: Uint8Array): BridgeMessage {
 
 function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage | undefined {
   if (body.hello) {
-    const { version, tool, token, recording, sender, place, host, session, devices } = body.hello;
+    const { version, tool, token, recording, sender, captureOffset, host, session, devices } =
+      body.hello;
     return {
       kind: 'hello',
       version: version ?? 0,
@@ -91,32 +92,32 @@ function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage
       token: token ?? '',
       recording: recording ?? '',
       sender: sender ?? '',
-      place: placeOf(place),
+      captureOffset: placeOf(captureOffset),
       host: host ?? '',
       session: session ?? '',
       devices: devices ?? [],
     };
   }
   if (body.welcome) {
-    const { version, tool, place, windowBytes, finished } = body.welcome;
+    const { version, tool, captureOffset, windowBytes, finished } = body.welcome;
     return {
       kind: 'welcome',
       version: version ?? 0,
       tool: tool ?? '',
-      place: placeOf(place),
+      captureOffset: placeOf(captureOffset),
       windowBytes: placeOf(windowBytes),
       finished: finished ?? false,
     };
   }
   if (body.refusal) return { kind: 'refusal', reason: body.refusal.reason ?? '' };
   if (body.sync) {
-    const { place, kept } = body.sync;
-    return { kind: 'sync', place: placeOf(place), kept: (kept ?? []).map(placeOf) };
+    const { captureOffset, kept } = body.sync;
+    return { kind: 'sync', captureOffset: placeOf(captureOffset), kept: (kept ?? []).map(placeOf) };
   }
   if (body.acknowledgement) {
-    return { kind: 'acknowledgement', place: placeOf(body.acknowledgement.place) };
+    return { kind: 'acknowledgement', captureOffset: placeOf(body.acknowledgement.captureOffset) };
   }
-  if (body.finish) return { kind: 'finish', place: placeOf(body.finish.place) };
+  if (body.finish) return { kind: 'finish', captureOffset: placeOf(body.finish.captureOffset) };
   if (body.finished) return { kind: 'finished' };
   if (body.heartbeat) return { kind: 'heartbeat' };
   if (body.request) {
@@ -132,7 +133,7 @@ function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage
 
 /** Throws MmioError `protocol` for what is no number of bytes. */
 function placeOf(value: number | null | undefined): number {
-  const place = value ?? 0;
-  if (Number.isSafeInteger(place) && place >= 0) return place;
-  throw new MmioError('protocol', `${place} is no place in a recording`);
+  const captureOffset = value ?? 0;
+  if (Number.isSafeInteger(captureOffset) && captureOffset >= 0) return captureOffset;
+  throw new MmioError('protocol', `${captureOffset} is no offset in a recording`);
 }

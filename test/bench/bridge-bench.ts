@@ -14,9 +14,9 @@ export async function benchBridge(dir: string, quick: boolean): Promise<void> {
   const certificate = makeCertificate(dir);
   const ways: [string, string | undefined, readonly string[]][] = [
     ['record -o X.mmiocap', undefined, []],
-    ['record --to unix:', `unix:${join(dir, 'socket')}`, []],
-    ['record --to tcp://127.0.0.1', `tcp://127.0.0.1:${PORT}`, []],
-    ['record --to tls://127.0.0.1', `tls://127.0.0.1:${PORT}`, ['--tls-ca', certificate.cert]],
+    ['record --send-to unix:', `unix:${join(dir, 'socket')}`, []],
+    ['record --send-to tcp://127.0.0.1', `tcp://127.0.0.1:${PORT}`, []],
+    ['record --send-to tls://127.0.0.1', `tls://127.0.0.1:${PORT}`, ['--tls-ca', certificate.cert]],
   ];
   // So many that the spool cannot hide an output that does not keep up.
   const millions = quick ? 1 : 4;
@@ -72,7 +72,7 @@ async function once(
   mkdirSync(join(dir, 'bridge'), { recursive: true });
   process.env['MMIOBRIDGE_TOKEN'] = 'the token of the bench';
   const collector = address === undefined ? undefined : await listen(dir, address, out);
-  const to = address === undefined ? ['-o', out] : ['--to', address, ...trust];
+  const to = address === undefined ? ['-o', out] : ['--send-to', address, ...trust];
   const argv = [...MMIOBRIDGE, 'record', '--device', 'dut', ...to, '--', ...guest];
   const { peakMiB, seconds } = await run(argv, { watchMemory });
   const collectorMiB = collector?.peakMiB() ?? 0;

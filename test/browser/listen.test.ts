@@ -43,7 +43,7 @@ afterAll(async () => {
 });
 
 function record(device: string, guest: readonly string[]): CliProcess {
-  const to = ['--to', `unix:${desk.path('socket')}`];
+  const to = ['--send-to', `unix:${desk.path('socket')}`];
   const started = startCli(['record', ...to, '--device', device, '--', ...guest], {
     env: { ...ENV, MMIOBRIDGE_RUN: lab.runDir },
   });
@@ -94,7 +94,14 @@ test('a collector shows what comes from other hosts, and lets choose', async () 
     page.waitForEvent('download'),
     page.locator('#download-mmiotrace-all').click(),
   ]);
-  const { stdout } = await desk.cli(['convert', 'out/dut.mmiocap', '--to', 'mmiotrace', '-o', '-']);
+  const { stdout } = await desk.cli([
+    'convert',
+    'out/dut.mmiocap',
+    '--format',
+    'mmiotrace',
+    '-o',
+    '-',
+  ]);
   expect(stdout).toMatch(/^MARK \S+ from the desk$/m);
   expect(readFileSync(await download.path(), 'latin1')).toBe(stdout);
 

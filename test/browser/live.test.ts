@@ -12,7 +12,7 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
       'record',
       '--live',
       '--keep-page',
-      '--for',
+      '--duration',
       '12',
       '--device',
       'dut',
@@ -46,7 +46,14 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
       .waitFor({ state: 'attached' });
 
     await page.locator('#state:text-is("finished")').waitFor({ timeout: 30_000 });
-    const { stdout } = await place.cli(['convert', 'demo.mmiocap', '--to', 'mmiotrace', '-o', '-']);
+    const { stdout } = await place.cli([
+      'convert',
+      'demo.mmiocap',
+      '--format',
+      'mmiotrace',
+      '-o',
+      '-',
+    ]);
     expect(stdout).toMatch(/^MARK \S+ link \?up\? <b>$/m);
     const accesses = stdout
       .split('\n')

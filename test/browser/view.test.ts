@@ -164,7 +164,14 @@ describe('a finished capture of 5 million accesses', () => {
     await page.keyboard.press('Control+c');
     await page.locator('.notes p:text-matches("copied 103 lines")').waitFor();
     const copied = await page.evaluate('navigator.clipboard.readText()');
-    const { stdout } = await place.cli(['convert', 'big.mmiocap', '-o', '-', '--to', 'mmiotrace']);
+    const { stdout } = await place.cli([
+      'convert',
+      'big.mmiocap',
+      '-o',
+      '-',
+      '--format',
+      'mmiotrace',
+    ]);
     const lines = stdout.split('\n').filter((line) => /^[RW] /.test(line));
     expect(copied).toBe(`${lines.slice(0, 103).join('\n')}\n`);
   });
@@ -179,7 +186,7 @@ describe('a finished capture of 5 million accesses', () => {
         page.waitForEvent('download'),
         page.locator(`#download-${format}-all`).click(),
       ]);
-      await place.cli(['convert', 'big.mmiocap', '-o', 'converted', '--to', format]);
+      await place.cli(['convert', 'big.mmiocap', '-o', 'converted', '--format', format]);
       const downloaded = readFileSync(await download.path());
       expect(downloaded.equals(readFileSync(place.path('converted')))).toBe(true);
       expect(download.suggestedFilename()).toMatch(/^big\.(?:mmiotrace|ndjson|mmiocap)$/);
@@ -197,7 +204,7 @@ describe('a finished capture of 5 million accesses', () => {
       page.locator('#download-mmiotrace-span').click(),
     ]);
     const text = readFileSync(await download.path(), 'latin1');
-    const all = (await place.cli(['convert', 'big.mmiocap', '-o', '-', '--to', 'mmiotrace']))
+    const all = (await place.cli(['convert', 'big.mmiocap', '-o', '-', '--format', 'mmiotrace']))
       .stdout;
     const accesses = (of: string): string[] => of.split('\n').filter((line) => /^[RW] /.test(line));
     const [from = 0, to = 0] = [...text.matchAll(/^MARK (\S+) driver loaded|^[RW] 4 (\S+)/gm)]

@@ -370,7 +370,7 @@ describe('started by the recorder', () => {
   test('a driver behind a root port: its bus is the one that firmware gave it', async () => {
     const out = bench.path('port.mmiotrace');
     const run = await bench.record(
-      ...words('--device dut --for 8 -o'),
+      ...words('--device dut --duration 8 -o'),
       out,
       '--',
       SYSTEM_QEMU,

@@ -78,7 +78,7 @@ describe('two hosts, TLS between them', () => {
   });
 
   async function recordInLab(): Promise<Running> {
-    const words = ['record', '--device', 'dut', '--to', address, ...trust, '--'];
+    const words = ['record', '--device', 'dut', '--send-to', address, ...trust, '--'];
     const program = [process.execPath, MAIN, ...words, ...(await endless())];
     const recorder = bench.start(hosts.inLab(program).slice(1), 'ip');
     await recorder.says(/^recording /m);
@@ -133,7 +133,16 @@ describe('two hosts, TLS between them', () => {
 
   test('a certificate that is not trusted is refused, and how to trust it is said', async () => {
     await desk.listen(address, ...certificate);
-    const words = ['record', '--device', 'dut', '--to', address, '--token-file', 'token', '--'];
+    const words = [
+      'record',
+      '--device',
+      'dut',
+      '--send-to',
+      address,
+      '--token-file',
+      'token',
+      '--',
+    ];
     const program = [process.execPath, MAIN, ...words, ...(await endless())];
     const recorder = bench.start(hosts.inLab(program).slice(1), 'ip');
     expect(await recorder.exited).toMatchObject({ status: 1 });
@@ -158,7 +167,7 @@ describe('one host', () => {
     expect(statSync(bench.path('socket')).mode & 0o777).toBe(0o600);
     const guest = await hammerGuest({ iterations: 100_000 });
     const outputs = kinds.flatMap((kind) => ['-o', `x.${kind}`]);
-    const recorder = await bench.record(['--to', socket, ...outputs], guest);
+    const recorder = await bench.record(['--send-to', socket, ...outputs], guest);
     expect(await recorder.exited).toMatchObject({ status: 0 });
     expect(recorder.stderr).toContain(`sent to   ${socket}`);
     expect(expectComplete(desk.read('dut.mmiotrace'))).toBe(100_000);
@@ -182,7 +191,7 @@ describe('one host', () => {
     const collector = await desk.listen(TCP, '-o', join(disk, '{device}.mmiotrace'));
     const guest = await hammerGuest({ iterations: pairs });
     const recorder = await bench.record(
-      ['--to', TCP, '--token-file', 'token', '--spool-limit', '4M'],
+      ['--send-to', TCP, '--token-file', 'token', '--spool-limit', '4M'],
       guest,
     );
     await collector.says(/waiting for room: .*disk\/dut\.mmiotrace: ENOSPC/);
@@ -207,7 +216,7 @@ describe('one host', () => {
     await desk.listen(TCP);
     const pairs = 150_000;
     const guest = await hammerGuest({ iterations: pairs, pauseTurns: 5000 });
-    const to = ['--to', `tcp://127.0.0.1:${wire.port}`, '--token-file', 'token'];
+    const to = ['--send-to', `tcp://127.0.0.1:${wire.port}`, '--token-file', 'token'];
     const recorder = await bench.record(to, guest);
     expect(await recorder.exited, recorder.stderr).toMatchObject({ status: 0 });
     expect(wire.cuts()).toBeGreaterThan(2);
@@ -218,7 +227,7 @@ describe('one host', () => {
     await desk.listen(TCP);
     const pairs = 10_000;
     const guest = await hammerGuest({ iterations: pairs, pauseTurns: 5000 });
-    const args = ['record', '--device', 'dut', '--to', TCP, '--token-file', 'token', '--'];
+    const args = ['record', '--device', 'dut', '--send-to', TCP, '--token-file', 'token', '--'];
     const recorders = Array.from({ length: 8 }, () => bench.start([...args, ...guest]));
     for (const recorder of recorders) {
       expect(await recorder.exited, recorder.stderr).toMatchObject({ status: 0 });
@@ -230,7 +239,7 @@ describe('one host', () => {
 
   test('marks and status, from both ends', async () => {
     await desk.listen(TCP);
-    const recorder = await record('--to', TCP);
+    const recorder = await record('--send-to', TCP);
     await grown(desk, 200_000);
     const id = bench.session();
     expect((await bench.run('mark', 'from the lab')).status).toBe(0);
@@ -265,7 +274,7 @@ describe('one host', () => {
 
   test('a peer that stands still is noticed and named, and can come back', async () => {
     const collector = await desk.listen(TCP);
-    const recorder = await record('--to', TCP);
+    const recorder = await record('--send-to', TCP);
     await grown(desk, 200_000);
     recorder.kill('SIGSTOP');
     await collector.says(
@@ -279,7 +288,7 @@ describe('one host', () => {
 
   test('a collector that is not there, or has another token: QEMU is not left behind', async () => {
     const guest = await endless();
-    const args = ['record', '--device', 'dut', '--to', TCP, '--token-file', 'token', '--'];
+    const args = ['record', '--device', 'dut', '--send-to', TCP, '--token-file', 'token', '--'];
     const nobody = bench.start([...args, ...guest]);
     expect(await nobody.exited).toMatchObject({ status: 1 });
     expect(nobody.stderr).toContain(`cannot reach the collector at ${TCP}\n`);

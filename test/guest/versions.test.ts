@@ -15,7 +15,16 @@ describe.each(qemuVersions())('QEMU $version', ({ version, path }) => {
   test("the demo guest: iPXE's e1000 probes and transmits", async () => {
     await using place = new Workplace();
     const outputs = ['-o', 'demo.mmiotrace', '-o', 'demo.ndjson'];
-    const args = ['record', '--for', '8', '--device', 'dut', ...outputs, '--', ...demoGuest(path)];
+    const args = [
+      'record',
+      '--duration',
+      '8',
+      '--device',
+      'dut',
+      ...outputs,
+      '--',
+      ...demoGuest(path),
+    ];
     const { status, stderr } = await place.cli(args);
     expect(status, stderr).toBe(0);
     const text = place.text('demo.mmiotrace');

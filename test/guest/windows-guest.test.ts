@@ -170,7 +170,7 @@ describe('a guest with much memory', () => {
       { mode: 0o755 },
     );
     const args = ['--disk', 'win.raw', ...SMALL, '--no-tpm', '--no-secure-boot', '--qemu', busy];
-    const { status, stderr } = await script([...args, '--', '--for', '1', '--device', 'nic']);
+    const { status, stderr } = await script([...args, '--', '--duration', '1', '--device', 'nic']);
     expect(stderr).not.toContain('no greeting');
     expect(status).toBe(0);
   });

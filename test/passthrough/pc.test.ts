@@ -135,7 +135,7 @@ test('what a recorder that was killed has left in tracefs, the next removes', as
     session=$(sed -n 's/^recording \\([^ ]*\\) .*/\\1/p' ${place.path('said')})
     kill "$(sed 's/.*"qemu":{"pid":\\([0-9]*\\).*/\\1/' /dev/shm/mmiobridge-0/$session/session.json)"
     rm -f ${place.path('said')}
-    node dist/cli/main.js record --pc --for 1 -o ${place.path('b.mmiotrace')} -- ${words} 2>&1 | sed 's/^/said: /'
+    node dist/cli/main.js record --pc --duration 1 -o ${place.path('b.mmiotrace')} -- ${words} 2>&1 | sed 's/^/said: /'
     echo "then: $(instances)"`);
   expect(said).toMatch(/^left: mmiobridge-\d+-\d+$/m);
   expect(said, said).toMatch(/^then: $/m);

@@ -2,8 +2,8 @@ import { Command, Option } from '@commander-js/extra-typings';
 import { InvalidArgumentError, type Command as AnyCommand } from 'commander';
 import type { BarBase } from '../../attribution/devices.ts';
 import { INPUT_FORMATS } from '../../sources/detect.ts';
-import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, textExtraOption } from '../parse.ts';
+import { formatOfPath } from '../../sinks/index.ts';
+import { formatOption, gather, textExtraOption } from '../parse.ts';
 import { counted } from '../../base/format.ts';
 import { accessesOf } from '../../analysis/totals.ts';
 import { positionText } from '../../model/position.ts';
@@ -19,7 +19,7 @@ Examples:
   A log that somebody made by hand, with -trace 'vfio_region_*' and no mappings:
     mmiobridge convert qemu.log --bar-base 0000:01:00.0:0=0xf0000000 -o trace.mmiotrace
   The kernel's own mmiotrace, for scripts:
-    mmiobridge convert mydump.txt --to ndjson -o - | jq -c 'select(.op=="W")'
+    mmiobridge convert mydump.txt --format ndjson -o - | jq -c 'select(.op=="W")'
 
 Exit status: 0 all of it; 1 failure; 2 usage; 3 the input is damaged or tells of loss.`;
 
@@ -42,22 +42,23 @@ export function convertCommand(): AnyCommand {
       'of a QEMU log without mappings: where a BAR is (+SIZE may follow). May be given several times',
       gatherBase,
     )
-    .addOption(new Option('--from <format>', 'what the input is').choices(INPUT_FORMATS))
     .addOption(
-      new Option('--to <format>', 'format of outputs whose suffix names none').choices(
-        OUTPUT_FORMATS,
-      ),
+      new Option(
+        '--input-format <format>',
+        'what the input is (default: what its first bytes say)',
+      ).choices(INPUT_FORMATS),
     )
+    .addOption(formatOption())
     .addOption(textExtraOption())
     .addHelpText('after', HELP);
   command.action(async (inputs, options) => {
-    for (const path of options.output) formatOfPath(path, options.to);
+    for (const path of options.output) formatOfPath(path, options.format);
     const { convert } = await import('../../reading/convert.ts');
     const result = await convert(inputs, options.output, {
       selection: options.device ?? [],
       barBases: options.barBase ?? [],
-      from: options.from,
-      to: options.to,
+      from: options.inputFormat,
+      format: options.format,
       textExtra: options.textExtra,
     });
     const { totals, damages, unknownFrames } = result;

@@ -1,8 +1,8 @@
-import { Command, Option } from '@commander-js/extra-typings';
+import { Command } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
-import { OUTPUT_FORMATS, formatOfPath } from '../../sinks/index.ts';
-import { gather, textExtraOption, parseCount, parsePort } from '../parse.ts';
+import { formatOfPath } from '../../sinks/index.ts';
+import { formatOption, gather, textExtraOption, parseCount, parsePort } from '../parse.ts';
 
 const DEFAULT_ADDRESS = 'tcp://127.0.0.1:7420';
 const DEFAULT_PATTERN = '{host}-{device}-{time}.mmiocap';
@@ -24,7 +24,7 @@ Ends with Ctrl-C; what was recorded meanwhile comes when it is started again.`;
 
 export function listenCommand(): AnyCommand {
   const command = new Command('listen')
-    .summary('collect recordings that are made elsewhere (record --to)')
+    .summary('collect recordings that are made elsewhere (record --send-to)')
     .description(
       'Takes any number of recordings at once, and writes each as record would.\n' +
         'What it has on its disk it acknowledges; the recorders keep the rest.',
@@ -38,11 +38,7 @@ export function listenCommand(): AnyCommand {
       `what to write, as for record. May be given several times (default: ${DEFAULT_PATTERN})`,
       gather,
     )
-    .addOption(
-      new Option('--to <format>', 'format of outputs whose suffix names none').choices(
-        OUTPUT_FORMATS,
-      ),
-    )
+    .addOption(formatOption())
     .addOption(textExtraOption())
     .option('--token-file <file>', 'the token that senders must show (default: $MMIOBRIDGE_TOKEN)')
     .option('--tls-cert <file>', 'certificate for tls://, PEM')
@@ -65,7 +61,7 @@ export function listenCommand(): AnyCommand {
     .addHelpText('after', HELP);
   command.action(async (addresses, options) => {
     const patterns = options.output ?? [DEFAULT_PATTERN];
-    for (const pattern of patterns) formatOfPath(pattern, options.to);
+    for (const pattern of patterns) formatOfPath(pattern, options.format);
     const { live, liveTokenFile } = options;
     if (live === undefined && liveTokenFile !== undefined) {
       throw new MmioError('usage', 'there is no page for that token', {
@@ -77,7 +73,7 @@ export function listenCommand(): AnyCommand {
     process.exitCode = await runListen({
       addresses: addresses.length === 0 ? [DEFAULT_ADDRESS] : addresses,
       patterns,
-      format: options.to,
+      format: options.format,
       textExtra: options.textExtra,
       tokenFile: options.tokenFile,
       certFile: options.tlsCert,

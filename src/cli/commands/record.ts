@@ -3,8 +3,9 @@ import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
 import type { RemoteTarget } from '../../recording/session/remote.ts';
-import { OUTPUT_FORMATS, formatOfPath, type OutputFormat } from '../../sinks/index.ts';
+import { formatOfPath } from '../../sinks/index.ts';
 import {
+  formatOption,
   gather,
   textExtraOption,
   parseCount,
@@ -26,7 +27,7 @@ Examples:
   Look at it in a browser while it is recorded:
     mmiobridge record --live --device nic0 -o nic.mmiocap -- qemu-system-x86_64 …
   Write nothing here: a collector elsewhere does:
-    mmiobridge record --to tls://workstation:7420 --tls-ca cert.pem --token-file token -- qemu-system-x86_64 …
+    mmiobridge record --send-to tls://workstation:7420 --tls-ca cert.pem --token-file token -- qemu-system-x86_64 …
   Watch the writes go by:
     mmiobridge record --device nic0 -o - -- qemu-system-x86_64 … | grep '^W'
 
@@ -35,47 +36,15 @@ Ctrl-C does the same, twice kills.
 
 Exit status: 0 complete; 1 failure; 2 usage; 3 recorded, but incomplete; 130 interrupted.`;
 
-interface Targets {
-  readonly format: OutputFormat | undefined;
-  readonly collector: string | undefined;
-}
-
-/** What --to was given: a format, a collector, or both. Throws MmioError `usage`. */
-async function sortTargets(words: readonly string[]): Promise<Targets> {
-  let format: OutputFormat | undefined;
-  let collector: string | undefined;
-  for (const word of words) {
-    const known = OUTPUT_FORMATS.find((it) => it === word);
-    if (known !== undefined) {
-      format = known;
-      continue;
-    }
-    const { isBridgeAddress, parseBridgeAddress } = await import('../../bridge/address.ts');
-    if (!isBridgeAddress(word)) {
-      throw new MmioError('usage', `--to ${word} is neither a format nor a collector`, {
-        evidence: `formats are ${OUTPUT_FORMATS.join(', ')}; collectors are unix:PATH, tcp://HOST:PORT, tls://HOST:PORT`,
-        hint: '-o names a file',
-      });
-    }
-    if (collector !== undefined) {
-      throw new MmioError('usage', 'a recording goes to one collector', {
-        evidence: `${collector} and ${word}`,
-        hint: 'let the one collector write several outputs: listen -o … -o …',
-      });
-    }
-    collector = parseBridgeAddress(word).text;
-  }
-  return { format, collector };
-}
-
 async function remoteTarget(
   address: string,
   options: { tokenFile?: string; tlsCa?: string; insecurePlaintext?: true },
 ): Promise<RemoteTarget> {
+  const { parseBridgeAddress } = await import('../../bridge/address.ts');
   const { randomBytes } = await import('node:crypto');
   const resolve = (path: string | undefined) => path && resolvePath(path);
   return {
-    address,
+    address: parseBridgeAddress(address).text,
     tokenFile: resolve(options.tokenFile),
     caFile: resolve(options.tlsCa),
     insecurePlaintext: options.insecurePlaintext ?? false,
@@ -104,8 +73,8 @@ export function recordCommand(): AnyCommand {
     .option('--qmp <socket>', 'attach to the QEMU that listens here (path, or host:port)')
     .addOption(
       new Option(
-        '--source <what>',
-        "who tells of the accesses: QEMU's log, KVM's tracepoints alone (needs root), or a plugin in a QEMU of TCG that is started",
+        '--source <source>',
+        "where accesses come from: QEMU's log, KVM's tracepoints alone (needs root), or a plugin in a QEMU with TCG that is started",
       )
         .choices(['log', 'kvm', 'plugin'])
         .default('log' as const),
@@ -118,13 +87,13 @@ export function recordCommand(): AnyCommand {
     )
     .option('--dry-run', 'print the command line that QEMU would get, and why, and do nothing')
     .option(
-      '--to <what>',
-      `where else to: a collector (unix:PATH, tcp://HOST:PORT, tls://HOST:PORT; see listen). Or the format of outputs whose suffix names none (${OUTPUT_FORMATS.join(', ')}). May be given several times`,
-      gather,
+      '--send-to <address>',
+      'a collector that writes it elsewhere: unix:PATH, tcp://HOST:PORT or tls://HOST:PORT (see listen)',
     )
     .option('--token-file <file>', "the collector's token (default: $MMIOBRIDGE_TOKEN)")
     .option('--tls-ca <file>', "certificates to trust: the collector's own, or its authority's")
     .option('--insecure-plaintext', 'take tcp:// to another machine, unencrypted')
+    .addOption(formatOption())
     .addOption(textExtraOption())
     .option('--spool <dir>', 'a tmpfs folder where QEMU may write (default: /dev/shm)')
     .option(
@@ -133,7 +102,10 @@ export function recordCommand(): AnyCommand {
       parseSize,
     )
     .addOption(
-      new Option('--overflow <what>', 'at the limit: pause the guest, or drop accesses and say so')
+      new Option(
+        '--overflow <policy>',
+        'at the limit: pause the guest, or drop accesses and say so',
+      )
         .choices(['pause', 'drop'])
         .default('pause' as const),
     )
@@ -143,13 +115,14 @@ export function recordCommand(): AnyCommand {
       parsePort,
     )
     .option('--keep-page', 'with --live: leave the page open afterwards, until Ctrl-C')
-    .option('--for <seconds>', 'end the recording by itself after this time', parseSeconds)
-    .option('--busiest <n>', 'how many registers the summary lists', parseCount, 10)
+    .option('--duration <seconds>', 'end the recording after this time', parseSeconds)
+    .option('--top <n>', 'how many of the busiest registers the summary lists', parseCount, 10)
     .addHelpText('after', HELP);
   command.action(async (argv, options) => {
-    const { format, collector } = await sortTargets(options.to ?? []);
-    const outputs = options.output ?? (collector === undefined ? [DEFAULT_OUTPUT] : []);
+    const { format, sendTo } = options;
+    const outputs = options.output ?? (sendTo === undefined ? [DEFAULT_OUTPUT] : []);
     for (const path of outputs) formatOfPath(path, format);
+    requireCollector(options);
     const page = await pageOf(options.live, outputs, options.keepPage === true);
     const selection = options.device ?? [];
     if (options.qmp !== undefined && argv.length > 0) {
@@ -169,8 +142,8 @@ export function recordCommand(): AnyCommand {
     const { irq: interrupts } = options;
     const record = {
       outputs,
-      ...(collector !== undefined && {
-        remote: await remoteTarget(collector, options),
+      ...(sendTo !== undefined && {
+        remote: await remoteTarget(sendTo, options),
         openRemote: (await import('../../bridge/sender.ts')).openSender,
       }),
       format,
@@ -197,12 +170,32 @@ export function recordCommand(): AnyCommand {
     const { runRecording } = await import('../run/recording.ts');
     process.exitCode = await runRecording(begin, {
       begun: (id) => `recording ${id} (mark: mmiobridge mark TEXT)`,
-      busiest: options.busiest,
-      seconds: options.for,
+      busiest: options.top,
+      seconds: options.duration,
       page,
     });
   });
   return command as unknown as AnyCommand;
+}
+
+/** Throws MmioError `usage` for options of a collector where there is none. */
+function requireCollector(options: {
+  sendTo?: string;
+  tokenFile?: string;
+  tlsCa?: string;
+  insecurePlaintext?: true;
+}): void {
+  if (options.sendTo !== undefined) return;
+  const given = [
+    options.tokenFile === undefined ? '' : `--token-file ${options.tokenFile}`,
+    options.tlsCa === undefined ? '' : `--tls-ca ${options.tlsCa}`,
+    options.insecurePlaintext === undefined ? '' : '--insecure-plaintext',
+  ].filter((option) => option !== '');
+  if (given.length === 0) return;
+  throw new MmioError('usage', 'there is no collector to connect to', {
+    evidence: `${given.join(' ')}, and no --send-to`,
+    hint: 'add --send-to ADDRESS',
+  });
 }
 
 async function pageOf(live: number | true | undefined, outputs: readonly string[], stays: boolean) {

@@ -66,7 +66,13 @@ async function captureOf(file: string): Promise<Capture> {
   const remove = () => rmSync(dir, { recursive: true, force: true });
   try {
     const path = join(dir, `${file === '-' ? 'stdin' : basename(file)}.mmiocap`);
-    const options = { selection: [], barBases: [], from: undefined, to: undefined, textExtra: [] };
+    const options = {
+      selection: [],
+      barBases: [],
+      from: undefined,
+      format: undefined,
+      textExtra: [],
+    };
     say(`converting ${file}`);
     await convert([file], [path], options);
     return { path, remove };

@@ -4,6 +4,7 @@
  */
 import type { Server } from 'node:net';
 import { describeError, messageOf } from '../../base/errors.ts';
+import { log } from '../../base/log.ts';
 import { accessesByDevice } from '../../analysis/region-counts.ts';
 import type { QmpEvent } from '../../qmp/client.ts';
 import { serveControl, type ControlRequest } from '../session/control-socket.ts';
@@ -45,9 +46,15 @@ export class RunningRecording {
   #events: Promise<void> = Promise.resolve();
   #unsubscribe: () => void = () => undefined;
 
-  constructor(options: RunningRecordingOptions) {
+  constructor(given: RunningRecordingOptions) {
+    const notice: Notice = (message) => {
+      log('recording', () => message);
+      given.notice(message);
+    };
+    const options = { ...given, notice };
     this.#options = options;
     const { parts, info } = options;
+    log('recording', () => `session ${JSON.stringify(info)}`);
     this.#recorder = new Recorder(parts);
     const { writer } = parts.source;
     if (parts.vm !== undefined && writer !== undefined) {
@@ -94,8 +101,14 @@ export class RunningRecording {
   async run(): Promise<RecordingEnd> {
     const { parts } = this.#options;
     try {
-      return await this.#recorder.run();
+      const end = await this.#recorder.run();
+      log('recording', () => `ended: ${JSON.stringify(end.counters)}`);
+      return end;
     } catch (error) {
+      log(
+        'recording',
+        () => `failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      );
       await this.#standStill();
       throw error;
     } finally {
@@ -177,6 +190,7 @@ export class RunningRecording {
   }
 
   async #onEvent(event: QmpEvent): Promise<void> {
+    log('qemu', () => `event ${event.name}`);
     const state = VM_STATES[event.name];
     if (state === undefined) return;
     const { spool, journal, header, source } = this.#options.parts;

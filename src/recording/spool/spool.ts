@@ -6,6 +6,7 @@ import { statSync, statfsSync } from 'node:fs';
 import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { log } from '../../base/log.ts';
 import type { SourcePosition } from '../../model/position.ts';
 
 export interface SpoolRead {
@@ -85,15 +86,6 @@ export class Spool {
     return bytes;
   }
 
-  /** Bytes that QEMU has written and we have not read. */
-  async unreadBytes(): Promise<number> {
-    let bytes = -this.#offset;
-    for (let segment = this.#segment; segment <= this.#newest; segment++) {
-      bytes += sizeOf(segmentPath(this.dir, segment));
-    }
-    return Math.max(0, bytes);
-  }
-
   /** Bytes that the file system of the spool could still take. */
   async freeBytes(): Promise<number> {
     const { bavail, bsize } = statfsSync(this.dir);
@@ -132,6 +124,7 @@ export class Spool {
   /** QEMU logs into the next segment from now on. Call after it was told so. */
   advanceWriter(): void {
     this.#newest++;
+    log('spool', () => `written from now on: segment ${this.#newest}`);
   }
 
   /** The path of the segment after the newest. */
@@ -153,6 +146,7 @@ export class Spool {
   async advanceReader(): Promise<void> {
     await this.#file?.close();
     this.#file = undefined;
+    log('spool', () => `segment ${this.#segment} has been read: ${this.#offset} bytes`);
     this.#segment++;
     this.#offset = 0;
   }

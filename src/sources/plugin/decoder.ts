@@ -8,7 +8,7 @@ import { QemuLogDecoder, type DecoderOptions } from '../qemu-log/decoder.ts';
 import { lineCountsOf, type LineCounts, type SpoolDecoder } from '../spool-decoder.ts';
 import { RawBatch } from '../raw-batch.ts';
 import type { RawEvent, RawTarget } from '../raw-events.ts';
-import { FrameKind, LOG_HEAD_BYTES, logPlaceOf, type LogPlace } from './frames.ts';
+import { FrameKind, LOG_HEAD_BYTES, logPositionOf } from './frames.ts';
 import { HEAD_BYTES, RECORD_BYTES, RecordField, RecordFlag, WireType } from './wire.ts';
 
 const BATCH_ROWS = 4096;
@@ -17,7 +17,7 @@ const TWO_32 = 2 ** 32;
 export interface PluginDecoderSnapshot {
   /** By vCPU: what number its next access has. */
   readonly numbers: readonly number[];
-  readonly log: LogPlace | undefined;
+  readonly log: SourcePosition | undefined;
   readonly lines: LineCounts;
 }
 
@@ -30,7 +30,7 @@ export class PluginDecoder implements SpoolDecoder {
   /** Session time 0, as a record has it. */
   readonly #startLo: number;
   readonly #startHi: number;
-  #logPlace: LogPlace | undefined;
+  #logPosition: SourcePosition | undefined;
   #timeNs = 0;
 
   #segment = 0;
@@ -52,7 +52,7 @@ export class PluginDecoder implements SpoolDecoder {
     this.#log = new QemuLogDecoder({ ...options, counts: from?.lines });
     this.#target = this.#log.internTarget({ kind: 'guest-address' });
     this.#numbers = [...(from?.numbers ?? [])];
-    this.#logPlace = from?.log;
+    this.#logPosition = from?.log;
     const startNs = BigInt(start.sec) * 1_000_000_000n + BigInt(start.ns);
     this.#startLo = Number(startNs & 0xffff_ffffn);
     this.#startHi = Number(startNs >> 32n);
@@ -77,7 +77,7 @@ export class PluginDecoder implements SpoolDecoder {
   }
 
   snapshot(): PluginDecoderSnapshot {
-    return { numbers: [...this.#numbers], log: this.#logPlace, lines: lineCountsOf(this.#log) };
+    return { numbers: [...this.#numbers], log: this.#logPosition, lines: lineCountsOf(this.#log) };
   }
 
   beginSegment(segment: number, offset: number): void {
@@ -93,7 +93,7 @@ export class PluginDecoder implements SpoolDecoder {
 
   /**
    * The segment is at its end. A frame that is cut off is of a recorder that was killed: the gap in
-   * the numbers tells what is missing, and the log is read again from the place before.
+   * the numbers tells what is missing, and the log is read again from the position before.
    */
   finish(): void {
     this.#advance(this.#bytes.length);
@@ -235,7 +235,7 @@ export class PluginDecoder implements SpoolDecoder {
         return item;
       }
     }
-    this.#logPlace = logPlaceOf(this.#bytes);
+    this.#logPosition = logPositionOf(this.#bytes);
     this.#advance(frame);
     return undefined;
   }

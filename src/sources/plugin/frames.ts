@@ -2,6 +2,7 @@
  * The spool of a recording from the plugin: the plugin's messages RECORDS and FAREWELL as they came,
  * and between them the lines of QEMU's log, all in the order of their times. The recorder writes it.
  */
+import type { SourcePosition } from '../../model/position.ts';
 import { HEAD_BYTES, message } from './wire.ts';
 
 export const FrameKind = {
@@ -13,13 +14,7 @@ export const FrameKind = {
 
 export const LOG_HEAD_BYTES = 16;
 
-/** How far QEMU's log has been read. */
-export interface LogPlace {
-  readonly segment: number;
-  readonly offset: number;
-}
-
-export function logFrame(next: LogPlace, lines: Uint8Array): Buffer {
+export function logFrame(next: SourcePosition, lines: Uint8Array): Buffer {
   const body = Buffer.alloc(LOG_HEAD_BYTES + lines.length);
   body.writeUInt32LE(next.segment, 0);
   body.writeDoubleLE(next.offset, 8);
@@ -32,7 +27,7 @@ export function goneFrame(): Buffer {
 }
 
 /** @param frame begins with its head */
-export function logPlaceOf(frame: Buffer): LogPlace {
+export function logPositionOf(frame: Buffer): SourcePosition {
   return {
     segment: frame.readUInt32LE(HEAD_BYTES),
     offset: frame.readDoubleLE(HEAD_BYTES + 8),

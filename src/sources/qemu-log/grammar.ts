@@ -232,9 +232,6 @@ const EVENTS = new Map<string, EventParser>([
   ['vfio_pci_reset', matching(RESET, ([name = '']) => ({ kind: 'reset', device: name }))],
 ]);
 
-/** Names of the trace events that we read, as QEMU spells them. */
-export const KNOWN_EVENTS: ReadonlySet<string> = new Set(EVENTS.keys());
-
 // A name with an underscore: no word of QEMU's messages or of `-d` output looks like that.
 const EVENT_NAME = /^([a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?: |$)/i;
 const NOT_TEXT = /[^\t\x20-\x7e\x80-\xff]/;

@@ -3529,7 +3529,7 @@ const mmiobridge = $root.mmiobridge = (() => {
             Hello.prototype.token = "";
             Hello.prototype.recording = "";
             Hello.prototype.sender = "";
-            Hello.prototype.place = 0;
+            Hello.prototype.captureOffset = 0;
             Hello.prototype.host = "";
             Hello.prototype.session = "";
             Hello.prototype.devices = $util.emptyArray;
@@ -3551,8 +3551,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     writer.uint32(34).string(message.recording);
                 if (message.sender != null && $Object.hasOwnProperty.call(message, "sender") && message.sender !== "")
                     writer.uint32(42).string(message.sender);
-                if (message.place != null && $Object.hasOwnProperty.call(message, "place") && !$Object.is(message.place, 0))
-                    writer.uint32(49).double(message.place);
+                if (message.captureOffset != null && $Object.hasOwnProperty.call(message, "captureOffset") && !$Object.is(message.captureOffset, 0))
+                    writer.uint32(49).double(message.captureOffset);
                 if (message.host != null && $Object.hasOwnProperty.call(message, "host") && message.host !== "")
                     writer.uint32(58).string(message.host);
                 if (message.session != null && $Object.hasOwnProperty.call(message, "session") && message.session !== "")
@@ -3642,9 +3642,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 1)
                                 break;
                             if (!$Object.is(value = reader.double(), 0))
-                                message.place = value;
+                                message.captureOffset = value;
                             else
-                                delete message.place;
+                                delete message.captureOffset;
                             continue;
                         }
                     case 7: {
@@ -3704,7 +3704,7 @@ const mmiobridge = $root.mmiobridge = (() => {
 
             Welcome.prototype.version = 0;
             Welcome.prototype.tool = "";
-            Welcome.prototype.place = 0;
+            Welcome.prototype.captureOffset = 0;
             Welcome.prototype.windowBytes = 0;
             Welcome.prototype.finished = false;
 
@@ -3719,8 +3719,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     writer.uint32(8).uint32(message.version);
                 if (message.tool != null && $Object.hasOwnProperty.call(message, "tool") && message.tool !== "")
                     writer.uint32(18).string(message.tool);
-                if (message.place != null && $Object.hasOwnProperty.call(message, "place") && !$Object.is(message.place, 0))
-                    writer.uint32(25).double(message.place);
+                if (message.captureOffset != null && $Object.hasOwnProperty.call(message, "captureOffset") && !$Object.is(message.captureOffset, 0))
+                    writer.uint32(25).double(message.captureOffset);
                 if (message.windowBytes != null && $Object.hasOwnProperty.call(message, "windowBytes") && !$Object.is(message.windowBytes, 0))
                     writer.uint32(33).double(message.windowBytes);
                 if (message.finished != null && $Object.hasOwnProperty.call(message, "finished") && message.finished !== false)
@@ -3780,9 +3780,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 1)
                                 break;
                             if (!$Object.is(value = reader.double(), 0))
-                                message.place = value;
+                                message.captureOffset = value;
                             else
-                                delete message.place;
+                                delete message.captureOffset;
                             continue;
                         }
                     case 4: {
@@ -3915,7 +3915,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
-            Sync.prototype.place = 0;
+            Sync.prototype.captureOffset = 0;
             Sync.prototype.kept = $util.emptyArray;
 
             Sync.encode = function (message, writer, _depth) {
@@ -3925,8 +3925,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
-                if (message.place != null && $Object.hasOwnProperty.call(message, "place") && !$Object.is(message.place, 0))
-                    writer.uint32(9).double(message.place);
+                if (message.captureOffset != null && $Object.hasOwnProperty.call(message, "captureOffset") && !$Object.is(message.captureOffset, 0))
+                    writer.uint32(9).double(message.captureOffset);
                 if (message.kept != null && message.kept.length)
                     writer.uint32(18).doubles(message.kept);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -3966,9 +3966,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 1)
                                 break;
                             if (!$Object.is(value = reader.double(), 0))
-                                message.place = value;
+                                message.captureOffset = value;
                             else
-                                delete message.place;
+                                delete message.captureOffset;
                             continue;
                         }
                     case 2: {
@@ -4014,7 +4014,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
-            Acknowledgement.prototype.place = 0;
+            Acknowledgement.prototype.captureOffset = 0;
 
             Acknowledgement.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -4023,8 +4023,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
-                if (message.place != null && $Object.hasOwnProperty.call(message, "place") && !$Object.is(message.place, 0))
-                    writer.uint32(9).double(message.place);
+                if (message.captureOffset != null && $Object.hasOwnProperty.call(message, "captureOffset") && !$Object.is(message.captureOffset, 0))
+                    writer.uint32(9).double(message.captureOffset);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -4062,9 +4062,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 1)
                                 break;
                             if (!$Object.is(value = reader.double(), 0))
-                                message.place = value;
+                                message.captureOffset = value;
                             else
-                                delete message.place;
+                                delete message.captureOffset;
                             continue;
                         }
                     }
@@ -4096,7 +4096,7 @@ const mmiobridge = $root.mmiobridge = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
-            Finish.prototype.place = 0;
+            Finish.prototype.captureOffset = 0;
 
             Finish.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -4105,8 +4105,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
-                if (message.place != null && $Object.hasOwnProperty.call(message, "place") && !$Object.is(message.place, 0))
-                    writer.uint32(9).double(message.place);
+                if (message.captureOffset != null && $Object.hasOwnProperty.call(message, "captureOffset") && !$Object.is(message.captureOffset, 0))
+                    writer.uint32(9).double(message.captureOffset);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -4144,9 +4144,9 @@ const mmiobridge = $root.mmiobridge = (() => {
                             if (wireType !== 1)
                                 break;
                             if (!$Object.is(value = reader.double(), 0))
-                                message.place = value;
+                                message.captureOffset = value;
                             else
-                                delete message.place;
+                                delete message.captureOffset;
                             continue;
                         }
                     }

@@ -2375,8 +2375,8 @@ export declare namespace mmiobridge {
             /** Hello sender. */
             sender: string;
 
-            /** Hello place. */
-            place: number;
+            /** Hello captureOffset. */
+            captureOffset: number;
 
             /** Hello host. */
             host: string;
@@ -2426,8 +2426,8 @@ export declare namespace mmiobridge {
                 /** Hello sender */
                 sender?: (string|null);
 
-                /** Hello place */
-                place?: (number|null);
+                /** Hello captureOffset */
+                captureOffset?: (number|null);
 
                 /** Hello host */
                 host?: (string|null);
@@ -2471,8 +2471,8 @@ export declare namespace mmiobridge {
             /** Welcome tool. */
             tool: string;
 
-            /** Welcome place. */
-            place: number;
+            /** Welcome captureOffset. */
+            captureOffset: number;
 
             /** Welcome windowBytes. */
             windowBytes: number;
@@ -2510,8 +2510,8 @@ export declare namespace mmiobridge {
                 /** Welcome tool */
                 tool?: (string|null);
 
-                /** Welcome place */
-                place?: (number|null);
+                /** Welcome captureOffset */
+                captureOffset?: (number|null);
 
                 /** Welcome windowBytes */
                 windowBytes?: (number|null);
@@ -2603,8 +2603,8 @@ export declare namespace mmiobridge {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** Sync place. */
-            place: number;
+            /** Sync captureOffset. */
+            captureOffset: number;
 
             /** Sync kept. */
             kept: number[];
@@ -2633,8 +2633,8 @@ export declare namespace mmiobridge {
             /** Properties of a Sync. */
             interface $Properties {
 
-                /** Sync place */
-                place?: (number|null);
+                /** Sync captureOffset */
+                captureOffset?: (number|null);
 
                 /** Sync kept */
                 kept?: (number[]|null);
@@ -2666,8 +2666,8 @@ export declare namespace mmiobridge {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** Acknowledgement place. */
-            place: number;
+            /** Acknowledgement captureOffset. */
+            captureOffset: number;
 
             /**
              * Encodes the specified Acknowledgement message. Does not implicitly {@link mmiobridge.v1.Acknowledgement.verify|verify} messages.
@@ -2693,8 +2693,8 @@ export declare namespace mmiobridge {
             /** Properties of an Acknowledgement. */
             interface $Properties {
 
-                /** Acknowledgement place */
-                place?: (number|null);
+                /** Acknowledgement captureOffset */
+                captureOffset?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -2723,8 +2723,8 @@ export declare namespace mmiobridge {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** Finish place. */
-            place: number;
+            /** Finish captureOffset. */
+            captureOffset: number;
 
             /**
              * Encodes the specified Finish message. Does not implicitly {@link mmiobridge.v1.Finish.verify|verify} messages.
@@ -2750,8 +2750,8 @@ export declare namespace mmiobridge {
             /** Properties of a Finish. */
             interface $Properties {
 
-                /** Finish place */
-                place?: (number|null);
+                /** Finish captureOffset */
+                captureOffset?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -161,7 +161,7 @@ const hello = (more: Partial<Hello> = {}): Hello => ({
   token: TOKEN,
   recording: 'b'.repeat(32),
   sender: 'c'.repeat(32),
-  place: FILE_HEADER_BYTES,
+  captureOffset: FILE_HEADER_BYTES,
   host: 'lab',
   session: 's',
   devices: ['bad'],
@@ -218,11 +218,11 @@ describe('a recording', () => {
   test('that is finished can be gone on with, by a recorder that did not hear of it', async () => {
     const first = await friend('gpu');
     await write(first.sink, SAMPLE_ITEMS.slice(0, 8));
-    const place = await first.sink.flush();
+    const captureOffset = await first.sink.flush();
     await first.sender.sync();
     await write(first.sink, SAMPLE_ITEMS.slice(8));
     await first.sink.end();
-    const second = await friend('gpu', { resumeAt: place });
+    const second = await friend('gpu', { resumeAt: captureOffset });
     await write(second.sink, SAMPLE_ITEMS.slice(8));
     await second.sink.end();
     expect(written('gpu.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
@@ -338,19 +338,23 @@ describe('a peer with the token', () => {
     ['that breaks a frame', async () => [flipped(await frames(), 40)], 'fails its checksum'],
     [
       'that lies about where it is',
-      async () => [await frames(), { kind: 'sync', place: 13, kept: [] }],
-      'sync is not for the place at which it came',
+      async () => [await frames(), { kind: 'sync', captureOffset: 13, kept: [] }],
+      'sync is not for the offset at which it came',
     ],
     [
       'that ends before it is acknowledged',
       async () => {
         const all = await frames();
-        return [all, { kind: 'finish', place: FILE_HEADER_BYTES + all.length }];
+        return [all, { kind: 'finish', captureOffset: FILE_HEADER_BYTES + all.length }];
       },
       'the end came before all was acknowledged',
     ],
     ['that says hello twice', async () => [hello()], 'a sender does not send hello here'],
-    ['that acknowledges', async () => [{ kind: 'acknowledgement', place: 1 }], 'does not send'],
+    [
+      'that acknowledges',
+      async () => [{ kind: 'acknowledgement', captureOffset: 1 }],
+      'does not send',
+    ],
     [
       'that begins twice',
       async () => [await frames(), (await captureOf([])).subarray(FILE_HEADER_BYTES)],
@@ -392,9 +396,11 @@ describe('a peer with the token', () => {
     await vi.waitFor(() => expect(said.join('\n')).toContain('lab bad: connection lost: '));
     const again = new Peer().send(hello());
     await again.welcome();
-    const place = FILE_HEADER_BYTES + all.length;
-    again.send(all, { kind: 'sync', place, kept: [] });
-    await vi.waitFor(() => expect(again.told).toContainEqual({ kind: 'acknowledgement', place }));
+    const captureOffset = FILE_HEADER_BYTES + all.length;
+    again.send(all, { kind: 'sync', captureOffset, kept: [] });
+    await vi.waitFor(() =>
+      expect(again.told).toContainEqual({ kind: 'acknowledgement', captureOffset }),
+    );
     expect(written('bad.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
   });
 

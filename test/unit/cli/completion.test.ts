@@ -108,7 +108,7 @@ describe.each(['bash', 'fish'] as const)('%s offers', (shell) => {
 
   it('the choices of an option', () => {
     expect(offers('record', '--overflow', '').toSorted()).toEqual(['drop', 'pause']);
-    expect(offers('convert', 'x', '--from', 'q')).toEqual(['qemu-log']);
+    expect(offers('convert', 'x', '--input-format', 'q')).toEqual(['qemu-log']);
   });
 
   it('the shells', () => {

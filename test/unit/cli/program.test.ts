@@ -81,7 +81,7 @@ describe('usage errors end with status 2', () => {
     ['an unknown option', ['record', '--devise', 'x'], /unknown option '--devise'/],
     ['a choice that is none', ['record', '--overflow', 'block'], /Allowed choices are pause, drop/],
     ['a size that is none', ['record', '--spool-limit', 'lots'], /lots is no size/],
-    ['a time that is none', ['record', '--for', 'ever'], /ever is no number of seconds/],
+    ['a time that is none', ['record', '--duration', 'ever'], /ever is no number of seconds/],
     ['convert without an output', ['convert', 'x.log'], /required option '-o, --output/],
     [
       'a --bar-base that is none',
@@ -258,9 +258,9 @@ describe('convert takes what the kernel wrote', () => {
     expect(status).toBe(0);
   });
 
-  it('in a format that --to names, where the suffix does not', async () => {
+  it('in a format that --format names, where the suffix does not', async () => {
     await using at = new Workplace();
-    await at.cli(['convert', KERNEL_LOG, '--to', 'ndjson', '-o', 'nvme.dump']);
+    await at.cli(['convert', KERNEL_LOG, '--format', 'ndjson', '-o', 'nvme.dump']);
     expect(at.text('nvme.dump')).toMatch(/^\{"type":"header"/);
   });
 });

@@ -5,6 +5,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { MmioError, messageOf } from '../../../base/errors.ts';
+import { log } from '../../../base/log.ts';
 import type { Notice } from '../../../base/notice.ts';
 import type { SessionFolder } from '../../session/session-folder.ts';
 import {
@@ -83,6 +84,7 @@ export class PluginLink {
 
   /** What the plugin is to tell of; it is told again to one that connects anew. */
   want(list: readonly GuestRange[], recording = true): void {
+    log('plugin', () => `${recording ? 'records' : 'counts'} ${list.length} ranges from now on`);
     this.#ranges = list;
     this.#recording = recording;
     this.#socket?.write(ranges(++this.#serial, recording, list));
@@ -144,6 +146,7 @@ export class PluginLink {
   #welcome(socket: Socket, hello: Hello, rest: Buffer): void {
     this.#socket = socket;
     this.#hello = hello;
+    log('plugin', () => `connected: ${JSON.stringify(hello)}`);
     socket.write(welcome(this.#options.overflow));
     if (this.#ranges !== undefined) this.want(this.#ranges, this.#recording);
     const take = this.#taker(socket);
@@ -151,6 +154,7 @@ export class PluginLink {
     socket.on('data', take);
     socket.once('close', () => {
       if (this.#socket !== socket) return;
+      log('plugin', () => 'the connection is closed');
       this.#socket = undefined;
       this.#listener?.onClose();
     });
@@ -178,6 +182,9 @@ export class PluginLink {
         }
         need = HEAD_BYTES + length;
         if (bytes.length < need) break;
+        if (type !== WireType.records && type !== WireType.tick) {
+          log('plugin', () => `message ${type}, ${length} bytes`);
+        }
         this.#listener?.onMessage(type, bytes.subarray(HEAD_BYTES, need));
         bytes = bytes.subarray(need);
       }

@@ -2,7 +2,7 @@
 import { open, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCodeOf } from '../../../base/errors.ts';
-import type { LogPlace } from '../../../sources/plugin/frames.ts';
+import type { SourcePosition } from '../../../model/position.ts';
 import { MAX_LINE_BYTES } from '../../../sources/qemu-log/decoder.ts';
 import { splitPrefix } from '../../../sources/qemu-log/grammar.ts';
 import type { SpoolWriter } from '../../spool/spool-writer.ts';
@@ -21,10 +21,10 @@ export function logPath(dir: string, segment: number): string {
 
 export class LogTail {
   readonly #dir: string;
-  #place: LogPlace;
+  #position: SourcePosition;
   #file: FileHandle | undefined;
   readonly #buffer = Buffer.allocUnsafe(READ_BYTES);
-  /** Bytes behind #place that are no whole line yet. */
+  /** Bytes behind #position that are no whole line yet. */
   #rest: Buffer = Buffer.alloc(0);
   #hi = 0;
   #lo = 0;
@@ -32,10 +32,10 @@ export class LogTail {
   #newest: number;
   #isTurning = false;
 
-  constructor(dir: string, place: LogPlace = { segment: 1, offset: 0 }) {
+  constructor(dir: string, position: SourcePosition = { segment: 1, offset: 0 }) {
     this.#dir = dir;
-    this.#place = place;
-    this.#newest = place.segment;
+    this.#position = position;
+    this.#newest = position.segment;
   }
 
   /**
@@ -46,21 +46,21 @@ export class LogTail {
   async read(writer: LogWriter | undefined): Promise<LogLine[]> {
     const lines: LogLine[] = [];
     await this.#readFile(lines);
-    if (writer === undefined && this.#newest === this.#place.segment) {
+    if (writer === undefined && this.#newest === this.#position.segment) {
       // QEMU may have been told of another file by a recorder that was killed.
       this.#newest++;
     }
-    while (this.#newest > this.#place.segment) {
-      const path = logPath(this.#dir, this.#place.segment);
+    while (this.#newest > this.#position.segment) {
+      const path = logPath(this.#dir, this.#position.segment);
       if (writer?.holdsOpen(path) === true) break;
       await this.#readFile(lines);
       if (!(await this.#leave())) break;
       await this.#readFile(lines);
-      if (writer === undefined) this.#newest = Math.max(this.#newest, this.#place.segment + 1);
+      if (writer === undefined) this.#newest = Math.max(this.#newest, this.#position.segment + 1);
     }
     if (
-      this.#newest === this.#place.segment &&
-      this.#place.offset > MAX_FILE_BYTES &&
+      this.#newest === this.#position.segment &&
+      this.#position.offset > MAX_FILE_BYTES &&
       writer !== undefined
     ) {
       this.#turn(writer);
@@ -69,12 +69,12 @@ export class LogTail {
   }
 
   async #readFile(lines: LogLine[]): Promise<void> {
-    this.#file ??= await openIfThere(logPath(this.#dir, this.#place.segment));
+    this.#file ??= await openIfThere(logPath(this.#dir, this.#position.segment));
     if (this.#file === undefined) return;
     // What comes while it is read is for the next call: QEMU may write faster than we read.
     const { size } = await this.#file.stat();
     for (;;) {
-      const from = this.#place.offset + this.#rest.length;
+      const from = this.#position.offset + this.#rest.length;
       if (from >= size) return;
       const { bytesRead } = await this.#file.read(this.#buffer, 0, READ_BYTES, from);
       if (bytesRead === 0) return;
@@ -102,22 +102,22 @@ export class LogTail {
       this.#hi = Number(ns >> 32n);
       this.#lo = Number(ns & 0xffff_ffffn);
     }
-    const { segment } = this.#place;
-    this.#place = { segment, offset: this.#place.offset + line.length };
-    lines.push({ hi: this.#hi, lo: this.#lo, bytes: line, next: this.#place });
+    const { segment } = this.#position;
+    this.#position = { segment, offset: this.#position.offset + line.length };
+    lines.push({ hi: this.#hi, lo: this.#lo, bytes: line, next: this.#position });
   }
 
   /** Goes on with the next file; false where there is none. */
   async #leave(): Promise<boolean> {
-    const segment = this.#place.segment + 1;
+    const segment = this.#position.segment + 1;
     const file = await openIfThere(logPath(this.#dir, segment));
     if (file === undefined) {
-      this.#newest = Math.min(this.#newest, this.#place.segment);
+      this.#newest = Math.min(this.#newest, this.#position.segment);
       return false;
     }
     await this.close();
     this.#file = file;
-    this.#place = { segment, offset: 0 };
+    this.#position = { segment, offset: 0 };
     this.#rest = Buffer.alloc(0);
     // One before: a recorder that takes over may read the last lines again.
     await rm(logPath(this.#dir, segment - 2), { force: true });
@@ -127,7 +127,7 @@ export class LogTail {
   #turn(writer: LogWriter): void {
     if (this.#isTurning) return;
     this.#isTurning = true;
-    const next = this.#place.segment + 1;
+    const next = this.#position.segment + 1;
     writer
       .logInto(logPath(this.#dir, next))
       .then(() => (this.#newest = next))

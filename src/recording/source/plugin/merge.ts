@@ -2,7 +2,8 @@
  * Puts the accesses of the vCPUs and the lines of QEMU's log into one order, by time. What one vCPU
  * did, and the log, stay in their own order whatever the clock does.
  */
-import { logFrame, type LogPlace } from '../../../sources/plugin/frames.ts';
+import { logFrame } from '../../../sources/plugin/frames.ts';
+import type { SourcePosition } from '../../../model/position.ts';
 import { RECORD_BYTES, RecordField, WireType, message } from '../../../sources/plugin/wire.ts';
 
 const TWO_32 = 2 ** 32;
@@ -14,7 +15,7 @@ export interface LogLine {
   readonly lo: number;
   readonly bytes: Uint8Array;
   /** Where the log goes on behind it. */
-  readonly next: LogPlace;
+  readonly next: SourcePosition;
 }
 
 /** Records of one vCPU, of which those from `at` on are left. */

@@ -2,7 +2,7 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { Failure } from '../../../base/failure.ts';
 import type { SourcePosition } from '../../../model/position.ts';
 import { PluginDecoder, type PluginDecoderSnapshot } from '../../../sources/plugin/decoder.ts';
-import { FrameKind, goneFrame, logPlaceOf, type LogPlace } from '../../../sources/plugin/frames.ts';
+import { FrameKind, goneFrame, logPositionOf } from '../../../sources/plugin/frames.ts';
 import { HEAD_BYTES, WireType, type GuestRange } from '../../../sources/plugin/wire.ts';
 import { segmentPath, type Spool } from '../../spool/spool.ts';
 import { userLines } from '../log/user-lines.ts';
@@ -137,10 +137,10 @@ async function openWriter(
 
 /** What a recorder that was killed had written and not yet made safe. */
 function readWritten(spool: Spool): {
-  readonly log: LogPlace | undefined;
+  readonly log: SourcePosition | undefined;
   readonly farewell: boolean;
 } {
-  let log: LogPlace | undefined;
+  let log: SourcePosition | undefined;
   let farewell = false;
   const newest = spool.newestSegment;
   for (let { segment, offset } = spool.position; segment <= newest; segment++, offset = 0) {
@@ -149,7 +149,7 @@ function readWritten(spool: Spool): {
       const end = at + HEAD_BYTES + bytes.readUInt32LE(at + 4);
       if (end > bytes.length) break;
       const kind = bytes.readUInt32LE(at);
-      if (kind === FrameKind.log) log = logPlaceOf(bytes.subarray(at, end));
+      if (kind === FrameKind.log) log = logPositionOf(bytes.subarray(at, end));
       else if (kind === WireType.farewell) farewell = true;
       at = end;
     }
