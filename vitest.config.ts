@@ -43,6 +43,8 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 90_000,
           hookTimeout: 90_000,
+          // A page may be about to draw what is expected of it.
+          expect: { poll: { timeout: 20_000 } },
         },
       },
     ],

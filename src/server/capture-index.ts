@@ -9,7 +9,7 @@ import type { EndEvent, RecordingEvent, RecordingHeader } from '../model/events.
 import { Tables } from '../model/tables.ts';
 import { type DamagePiece, type FramePiece, readFrames } from '../wire/frame-reader.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
-import { PayloadDecoder } from '../wire/payload.ts';
+import { MAX_EVENT_BYTES, PayloadDecoder } from '../wire/payload.ts';
 import { FileFollower } from './file-follower.ts';
 import { RegisterTable } from '../analysis/register-table.ts';
 import { TotalsAnalysis, type Totals } from '../analysis/totals.ts';
@@ -18,10 +18,8 @@ import { TotalsAnalysis, type Totals } from '../analysis/totals.ts';
 const BLOCK_ROWS = 16_384;
 /** The first byte of a frame's payload that has an access batch in it. */
 const BATCH_TAG = 0x12;
-/** The first byte of one that has an interrupt, which pages get as counts. */
-const INTERRUPT_TAG = 0x4a;
-/** What is read at once of frames that are not accesses. */
-const EVENT_BYTES = 1 << 20;
+/** What is read at once of frames of events: at least one whole one. */
+const EVENT_BYTES = FRAME_HEADER_BYTES + MAX_EVENT_BYTES;
 
 export interface Block {
   /** Of the first frame in the file, and behind the last. */
@@ -57,7 +55,7 @@ export class CaptureIndex {
   #damages = 0;
   #unknownFrames = 0;
   readonly #lastBlock: number[] = [];
-  /** Where in the file frames that are not accesses stand one behind the other: from, to, from, … */
+  /** Where in the file frames of events stand one behind the other: from, to, from, … */
   readonly #eventsAt: number[] = [];
 
   constructor(follower: FileFollower) {
@@ -116,6 +114,8 @@ export class CaptureIndex {
     }
     if (item.kind === 'header') this.header = item.header;
     else this.#takeEvent(item);
+    // Pages get interrupts as counts.
+    if (item.kind === 'interrupt') return;
     if (this.#eventsAt.at(-1) === piece.offset) this.#eventsAt.pop();
     else this.#eventsAt.push(piece.offset);
     this.#eventsAt.push(to);
@@ -137,28 +137,28 @@ export class CaptureIndex {
   }
 
   /**
-   * Payloads of frames that are not accesses, but for interrupts, from an offset in the file on (0:
+   * Payloads of frames that are neither accesses nor interrupts, from an offset in the file on (0:
    * the header comes first), and the offset from which to go on.
    */
   async events(
     from: number,
   ): Promise<{ readonly frames: readonly Uint8Array[]; readonly next: number }> {
-    const at = this.#extentAt(from);
-    const end = this.#eventsAt[at + 1];
-    if (end === undefined) return { frames: [], next: from };
-    const start = Math.max(from, this.#eventsAt[at]!);
-    // At least one frame, however large.
-    const head = await this.follower.read(start, start + FRAME_HEADER_BYTES);
-    const least = FRAME_HEADER_BYTES + readU32(head, 0);
-    const bytes = await this.follower.read(
-      start,
-      Math.min(end, start + Math.max(least, EVENT_BYTES)),
-    );
     const frames: Uint8Array[] = [];
-    let next = start;
-    for (const payload of wholePayloads(bytes)) {
-      next += FRAME_HEADER_BYTES + payload.length;
-      if (payload[0] !== INTERRUPT_TAG) frames.push(payload);
+    let next = from;
+    let bytes = 0;
+    for (
+      let at = this.#extentAt(from);
+      bytes < EVENT_BYTES && at < this.#eventsAt.length;
+      at += 2
+    ) {
+      const start = Math.max(from, this.#eventsAt[at]!);
+      const end = Math.min(this.#eventsAt[at + 1]!, start + EVENT_BYTES);
+      next = start;
+      for (const payload of wholePayloads(await this.follower.read(start, end))) {
+        next += FRAME_HEADER_BYTES + payload.length;
+        frames.push(payload);
+      }
+      bytes += next - start;
     }
     return { frames, next };
   }

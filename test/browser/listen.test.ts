@@ -54,13 +54,13 @@ function record(device: string, guest: readonly string[]): CliProcess {
 test('a collector shows what comes from other hosts, and lets choose', async () => {
   const { page } = opened;
   await page.locator('h2:text-is("No recording has come yet")').waitFor();
-  expect(await page.locator('#state').textContent()).toBe('waiting');
+  await expect.poll(() => page.locator('#state').textContent()).toBe('waiting');
 
   const first = record('dut', demoGuest());
   // The only one is shown by itself.
   await page.locator('#state:text-is("recording")').waitFor();
   await page.locator('.rows .c-op').first().waitFor();
-  expect(await page.locator('h1').textContent()).toBe('dut.mmiocap');
+  await expect.poll(() => page.locator('h1').textContent()).toBe('dut.mmiocap');
 
   // A mark goes to the host with the device, and comes back in the recording.
   await page.locator('#add-mark:enabled').waitFor();
@@ -74,8 +74,8 @@ test('a collector shows what comes from other hosts, and lets choose', async () 
   await page.keyboard.press('o');
   const others = page.locator('dialog #recordings a');
   await others.nth(1).waitFor();
-  expect(await others.first().textContent()).toContain(`${hostname()} dut`);
-  expect(await others.first().textContent()).toContain('dut-2.mmiocap');
+  await expect.poll(() => others.first().textContent()).toContain(`${hostname()} dut`);
+  await expect.poll(() => others.first().textContent()).toContain('dut-2.mmiocap');
   // The last that came first, and it has the focus.
   await page.keyboard.press('Enter');
   await page.locator('.rows .c-register:text-is("BAR0+0x4")').first().waitFor();

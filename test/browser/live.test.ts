@@ -29,13 +29,14 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
     const { page } = opened;
     await page.locator('#state:text-is("recording")').waitFor();
     await page.locator('.rows .c-op').first().waitFor();
-    const [first = ''] = await shownRows(page);
-    expect(first).toMatch(/^1 R BAR0\+0x0 0x[0-9a-f]{8}$/);
+    await expect
+      .poll(async () => (await shownRows(page))[0])
+      .toMatch(/^1 R BAR0\+0x0 0x[0-9a-f]{8}$/);
     // It grows by itself.
     const counted = async (): Promise<number> =>
       Number((await page.locator('#accesses').textContent())?.replaceAll(',', ''));
     const before = await counted();
-    await expect.poll(counted, { timeout: 20_000 }).toBeGreaterThan(before);
+    await expect.poll(counted).toBeGreaterThan(before);
     await expect.poll(() => page.locator('#rate').textContent()).toMatch(/\/s$/);
 
     await page.keyboard.press('m');
@@ -59,7 +60,7 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
       .split('\n')
       .filter((line) => /^[RW] |^MARK \S+ mmiobridge: pio /.test(line));
     await waitForMatches(page, accesses.length.toLocaleString('en-US'));
-    expect(await page.locator('#coverage').textContent()).toBe('all trapped');
+    await expect.poll(() => page.locator('#coverage').textContent()).toBe('all trapped');
 
     await page.keyboard.press('d');
     const [download] = await Promise.all([
