@@ -14,9 +14,9 @@ export default defineConfig({
         test: {
           name: 'guest',
           include: ['test/guest/**/*.test.ts'],
-          // Guests are software-emulated: one file at a time leaves each the machine's two cores.
+          // Guests are software-emulated, and wait for much: two files at a time keep two cores busy.
           sequence: { groupOrder: 1 },
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 240_000,
           hookTimeout: 240_000,
         },

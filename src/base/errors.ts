@@ -50,8 +50,8 @@ export function systemCodeOf(error: unknown): string | undefined {
 
 /** On one line: the message, with the evidence or the system's code where there is one. */
 export function describeError(error: unknown): string {
-  if (error instanceof MmioError && error.evidence !== undefined) {
-    return `${error.message} (${error.evidence})`;
+  if (error instanceof MmioError) {
+    return error.evidence === undefined ? error.message : `${error.message} (${error.evidence})`;
   }
   const code = systemCodeOf(error);
   const message = messageOf(error);

@@ -201,7 +201,7 @@ export class StreamOutput implements ByteOutput {
     const code = systemCodeOf(error);
     const closed = code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED';
     return new MmioError(closed ? 'closed' : 'io', `cannot write to ${this.#name}`, {
-      evidence: closed ? 'whoever reads it has gone' : messageOf(error),
+      evidence: closed ? 'the program that reads it has ended' : messageOf(error),
       cause: error,
     });
   }

@@ -2,32 +2,26 @@
  * bind, unbind and vfio-bind.sh, with a real kernel, IOMMU and vfio-pci: in L1 of the nested lab,
  * whose devices qemu-scripts/lab/l1.sh lists.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MAIN, run, type CliResult } from '../support/cli.ts';
-import { scriptLines, scriptPath } from '../support/scripts.ts';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { MAIN, type CliResult } from '../support/cli.ts';
+import { Lab } from '../support/lab.ts';
+import { scriptPath } from '../support/scripts.ts';
 
 const NIC = '0000:00:10.0';
 const E1000 = '0000:01:01.0';
 const EDU = '0000:01:02.0';
 const SCRIPT = scriptPath('vfio-bind.sh');
 
-const dir = mkdtempSync(join(tmpdir(), 'mmiobridge-bind-'));
-const state = join(dir, 'l1');
-
-beforeAll(() => scriptLines('lab/l1.sh', ['start', state]));
-afterAll(async () => {
-  await scriptLines('lab/l1.sh', ['stop', state]);
-  rmSync(dir, { recursive: true, force: true });
+let lab: Lab;
+beforeAll(async () => {
+  lab = await Lab.start();
+  // As L1 has booted: other tests of this lab may have taken it.
+  await mmiobridge('unbind', NIC);
 });
 
 /** Runs a program as root in L1. */
 function l1(...command: readonly string[]): Promise<CliResult> {
-  return run(scriptPath('lab/l1.sh'), ['run', state, '--timeout', '60', ...command], {
-    timeoutMs: 90_000,
-  });
+  return lab.run(command, { timeoutMs: 60_000 });
 }
 
 const mmiobridge = (...args: readonly string[]) => l1(process.execPath, MAIN, ...args);

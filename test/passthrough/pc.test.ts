@@ -1,6 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { firstDifference } from '../support/access-lines.ts';
-import { recordL2, type L2Recording } from '../support/l2-recording.ts';
+import { expectWhole, recordL2, type L2Recording } from '../support/l2-recording.ts';
 import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from '../support/lab.ts';
 
 /*
@@ -56,12 +56,22 @@ const counted = (offset: string) =>
     `R 4 ${offset} ${value}`,
   ]);
 
+/** The registers that the two processors hammer. */
+const HAMMERED = [0x5200, 0x5300];
+
+/** What is recorded beside the hammering, and what the program says that it did; one access of it. */
+function userspaceOf(place: LabPlace, accesses: readonly Access[]) {
+  const ours = accesses.filter(({ offset }) => !HAMMERED.includes(offset));
+  const theirs = place.text('userspace').match(/^[RW] .*$/gm) ?? [];
+  return { ours: ours.map(({ line }) => line), theirs };
+}
+const WIDE_WRITE = 'W 8 0x5388 0x1122334455667788';
+
 /** Each value of the two processors once, in order, of its vCPU, from the program's own code. */
-function expectHammered(place: LabPlace): void {
+function expectHammered(place: LabPlace, accesses: readonly Access[]): void {
   expect(place.text('hammer'), place.text('console')).toContain(`hammered ${COUNT}\n`);
-  const accesses = bar0Of(place);
   const [, from = '', to = ''] = /^text (0x\w+) (0x\w+)$/m.exec(place.text('hammer')) ?? [];
-  for (const [cpu, offset] of [0x5200, 0x5300].entries()) {
+  for (const [cpu, offset] of HAMMERED.entries()) {
     const of = accesses.filter((access) => access.offset === offset);
     const expected = counted(`0x${offset.toString(16)}`);
     expect(
@@ -100,22 +110,40 @@ describe('record --pc', () => {
     expect(pcs.filter((pc) => lies(pc, module)).length).toBeGreaterThan(500);
   });
 
-  test('of two processors at once', async () => {
-    const { place, result } = await record(['--pc'], 2, ['hammer']);
-    expect(result.stderr).toMatch(/program counters: of \d+ accesses; 0 are without/);
-    expectHammered(place);
+  describe('of programs that map the registers', () => {
+    let recorded: L2Recording;
+    let accesses: readonly Access[];
+    beforeAll(async () => {
+      recorded = await record(['--pc'], 2, ['userspace', 'hammer']);
+      accesses = bar0Of(recorded.place);
+    });
+
+    test('each access is there as the program made it, 1 to 8 bytes wide', () => {
+      expectWhole(recorded);
+      const { ours, theirs } = userspaceOf(recorded.place, accesses);
+      expect(theirs).toContain(WIDE_WRITE);
+      expect(ours).toEqual(theirs);
+    });
+
+    test('of two processors at once every value is there, in the order of each, with vCPU and PC', () => {
+      expect(recorded.result.stderr).toMatch(/program counters: of \d+ accesses; 0 are without/);
+      expectHammered(recorded.place, accesses);
+      // They did run at the same time.
+      const hammering = accesses.filter(({ offset }) => HAMMERED.includes(offset));
+      const turns = hammering.filter(({ cpu }, i) => i > 0 && cpu !== hammering[i - 1]?.cpu);
+      expect(turns.length).toBeGreaterThan(10);
+    });
   });
 });
 
 describe('record --source kvm', () => {
   test('has every access of programs, with vCPU and PC', async () => {
     const { place } = await record(['--source', 'kvm'], 2, ['userspace', 'hammer']);
-    const hammered = new Set([0x5200, 0x5300]);
-    const ours = bar0Of(place).filter(({ offset }) => !hammered.has(offset));
-    const theirs = place.text('userspace').match(/^[RW] .*$/gm) ?? [];
-    expect(theirs).toContain('W 8 0x5388 0x1122334455667788');
-    expect(ours.map(({ line }) => line)).toEqual(theirs);
-    expectHammered(place);
+    const accesses = bar0Of(place);
+    const { ours, theirs } = userspaceOf(place, accesses);
+    expect(theirs).toContain(WIDE_WRITE);
+    expect(ours).toEqual(theirs);
+    expectHammered(place, accesses);
   });
 });
 

@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import type { CliResult } from './cli.ts';
 import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from './lab.ts';
 
@@ -52,4 +53,13 @@ export async function recordL2(options: L2RecordingOptions): Promise<L2Recording
     }
   }
   throw new Error(`no run of the lab came to its end:\n${failures.join('\n')}`);
+}
+
+/** Every access to every BAR of the card is in it. */
+export function expectWhole({ result }: L2Recording): void {
+  expect(result.stderr).toContain('loss      none');
+  expect(result.stderr).toContain(
+    'coverage  complete: every access to nic0 BAR0, nic0 BAR1, nic0 BAR2, nic0 BAR3 is trapped',
+  );
+  expect(result.status, result.stderr).toBe(0);
 }

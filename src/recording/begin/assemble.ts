@@ -1,6 +1,5 @@
 /** Puts the parts of a recording together, of a new one or of one that is resumed. */
 import { resolve as resolvePath } from 'node:path';
-import { MmioError, describeError } from '../../base/errors.ts';
 import type { RecordingCounts } from '../../analysis/recording-counts.ts';
 import type { Attribution } from '../../attribution/attribution.ts';
 import { LogAppender } from '../../machine/log-append.ts';
@@ -19,7 +18,13 @@ import type { SessionFolder } from '../session/session-folder.ts';
 import { UserLogWriter } from '../session/user-log.ts';
 import type { RecordingSource, SourceBeginning, SourceParts } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
-import { learnDevices, lookAtMemory, optionNotes, requireSelected } from './device-queries.ts';
+import {
+  learnDevices,
+  learnPatiently,
+  lookAtMemory,
+  optionNotes,
+  requireSelected,
+} from './device-queries.ts';
 import type { RecordOptions, ResumeOptions } from './options.ts';
 
 /** A recording that has begun. */
@@ -153,12 +158,12 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         vm,
         userLog,
         refreshDevices: async () => {
-          if (vm !== undefined) await learnPatiently(vm, attribution, options);
+          if (vm !== undefined) await learnPatiently(vm, devices, notice);
         },
         lookAtMemory: async () => {
           if (vm === undefined) return [];
           // Firmware has given it its interrupt line by now.
-          await learnPatiently(vm, attribution, options);
+          await learnPatiently(vm, devices, notice);
           return lookAtMemory(await vm.connected(), devices, source.seen);
         },
       },
@@ -199,30 +204,4 @@ async function openUserLog(
   }
   const appender = new LogAppender(userLog.path, { otherwise: onUserLog, onProblem: notice });
   return UserLogWriter.open({ ...userLog, path: undefined }, (bytes) => appender.write(bytes));
-}
-
-/**
- * Asks QMP for the devices. QEMU may be busy: until it answers nothing is attributed, and the spool
- * keeps what comes. A VM that ends, or whose QMP is lost, has nothing to say; what it logged is
- * still read.
- */
-async function learnPatiently(
-  vm: Vm,
-  { devices }: Attribution,
-  { notice }: ResumeOptions,
-): Promise<void> {
-  for (let told = false; ; told = true) {
-    try {
-      await learnDevices(await vm.connected(), devices);
-      return;
-    } catch (error) {
-      if (!vm.isAlive || vm.qmp.state !== 'ready') return;
-      if (!(error instanceof MmioError)) throw error;
-      if (error.code !== 'timeout') {
-        notice(`QEMU does not tell its devices: ${describeError(error)}`);
-        return;
-      }
-      if (!told) notice(`QEMU does not answer, and is asked again: ${describeError(error)}`);
-    }
-  }
 }

@@ -4,7 +4,9 @@ import { deviceCoverage, type SeenOfQemu } from '../../machine/coverage.ts';
 import { readInventory } from '../../machine/inventory.ts';
 import { parseFlatView } from '../../machine/mtree.ts';
 import { readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
-import { MmioError } from '../../base/errors.ts';
+import { MmioError, describeError } from '../../base/errors.ts';
+import type { Notice } from '../../base/notice.ts';
+import type { Vm } from '../../machine/vm.ts';
 import { vendorDevice } from '../../base/format.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
 import { guestAddress, isPassedThrough } from '../../model/device.ts';
@@ -14,6 +16,32 @@ import type { Devices } from '../../attribution/devices.ts';
 
 export async function learnDevices(qmp: QmpClient, devices: Devices): Promise<void> {
   devices.learn(await readInventory(qmp));
+}
+
+/**
+ * As `learnDevices`, of a QEMU that may be busy: until it answers nothing is attributed, and the
+ * spool keeps what comes. A VM that ends, or whose QMP is lost, has nothing to say; what it logged
+ * is still read.
+ */
+export async function learnPatiently(
+  vm: Pick<Vm, 'connected' | 'isAlive' | 'qmp'>,
+  devices: Devices,
+  notice: Notice,
+): Promise<void> {
+  for (let told = false; ; told = true) {
+    try {
+      await learnDevices(await vm.connected(), devices);
+      return;
+    } catch (error) {
+      if (!vm.isAlive || vm.qmp.state !== 'ready') return;
+      if (!(error instanceof MmioError)) throw error;
+      if (error.code !== 'timeout') {
+        notice(`QEMU does not tell its devices: ${describeError(error)}`);
+        return;
+      }
+      if (!told) notice(`QEMU does not answer, and is asked again: ${describeError(error)}`);
+    }
+  }
 }
 
 /**

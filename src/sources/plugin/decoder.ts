@@ -17,7 +17,8 @@ const TWO_32 = 2 ** 32;
 export interface PluginDecoderSnapshot {
   /** By vCPU: what number its next access has. */
   readonly numbers: readonly number[];
-  readonly log: SourcePosition | undefined;
+  /** Where QEMU's log goes on; null: nothing of it has been read. */
+  readonly log: SourcePosition | null;
   readonly lines: LineCounts;
 }
 
@@ -30,7 +31,7 @@ export class PluginDecoder implements SpoolDecoder {
   /** Session time 0, as a record has it. */
   readonly #startLo: number;
   readonly #startHi: number;
-  #logPosition: SourcePosition | undefined;
+  #logPosition: SourcePosition | null;
   #timeNs = 0;
 
   #segment = 0;
@@ -52,7 +53,7 @@ export class PluginDecoder implements SpoolDecoder {
     this.#log = new QemuLogDecoder({ ...options, counts: from?.lines });
     this.#target = this.#log.internTarget({ kind: 'guest-address' });
     this.#numbers = [...(from?.numbers ?? [])];
-    this.#logPosition = from?.log;
+    this.#logPosition = from?.log ?? null;
     const startNs = BigInt(start.sec) * 1_000_000_000n + BigInt(start.ns);
     this.#startLo = Number(startNs & 0xffff_ffffn);
     this.#startHi = Number(startNs >> 32n);

@@ -2,10 +2,11 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { open, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { OutputSet } from '../../../src/sinks/output-set.ts';
-import { FileOutput, GzipOutput } from '../../../src/sinks/output.ts';
+import { FileOutput, GzipOutput, StreamOutput } from '../../../src/sinks/output.ts';
 import { MemoryOutput } from '../../support/memory-output.ts';
 
 let dir = '';
@@ -179,5 +180,17 @@ describe('several outputs', () => {
   test('are not written into one file', async () => {
     const one = join(dir, 'x.ndjson');
     await expect(OutputSet.open([one, one])).rejects.toMatchObject({ code: 'usage' });
+  });
+});
+
+test('a stream whose reader has gone is called by its name', async () => {
+  const stream = new PassThrough();
+  const output = new StreamOutput(stream, 'the browser');
+  await output.write(bytes('one'));
+  stream.destroy();
+  await expect(output.write(bytes('two'))).rejects.toMatchObject({
+    code: 'closed',
+    message: 'cannot write to the browser',
+    evidence: 'the program that reads it has ended',
   });
 });

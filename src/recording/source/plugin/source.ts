@@ -114,7 +114,7 @@ async function openWriter(
   const written = state === undefined ? undefined : readWritten(spool);
   // The recorder before us may have been killed in the middle of a frame.
   if (state !== undefined) spool.advanceWriter();
-  const log = new LogTail(spool.dir, written?.log ?? state?.log);
+  const log = new LogTail(spool.dir, written?.log ?? state?.log ?? undefined);
   if (vm === undefined) {
     const merge = new Merge();
     merge.addLines(await log.read(undefined));

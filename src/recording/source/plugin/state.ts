@@ -12,6 +12,6 @@ export const pluginInfoSchema: z.ZodType<PluginInfo> = z.object({ target: z.stri
 
 export const pluginStateSchema: z.ZodType<PluginDecoderSnapshot> = z.object({
   numbers: z.array(z.number()),
-  log: z.union([z.object({ segment: z.number(), offset: z.number() }), z.undefined()]),
+  log: z.object({ segment: z.number(), offset: z.number() }).nullable(),
   lines: lineCountsSchema,
 });

@@ -52,7 +52,7 @@ test('what the recorder says has the same bytes', () => {
 test('records are read field for field; 16 bytes are two of 8', () => {
   const decoder = new PluginDecoder({
     start: { sec: 1_795_392_285, ns: 924_324_000 },
-    from: { numbers: [0, 7, 0xffff_ffff], log: undefined, lines: NO_LINES },
+    from: { numbers: [0, 7, 0xffff_ffff], log: null, lines: NO_LINES },
   });
   decoder.beginSegment(1, 0);
   decoder.feed(bytesOf(WireType.records));

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { MAX_LINE_BYTES, QemuLogDecoder } from '../../../../src/sources/qemu-log/decoder.ts';
 import { decodeFast, decodePlainly, type PlainItem } from '../../../support/plain-decoder.ts';
 
@@ -158,6 +158,28 @@ describe('other lines of ours', () => {
       vector: 1,
     });
     expect(one(`vfio_pci_reset  (${device})`)).toMatchObject({ kind: 'reset', device });
+  });
+});
+
+describe("a pattern of the user's", () => {
+  const lines = `${THREAD}${VFIO_WRITE}\n`.repeat(1000);
+  test('for other events slows down none of ours', () => {
+    const alsoOther = vi.fn<(name: string) => boolean>((name) => name.startsWith('nvme_'));
+    const decoder = new QemuLogDecoder({ alsoOther, onOtherLine: () => undefined });
+    const asked = alsoOther.mock.calls.length;
+    decoder.feed(Buffer.from(lines));
+    expect(decoder.next()).toHaveProperty('length', 1000);
+    // The first names its target; all others are read without a look at what the user wants.
+    expect(alsoOther.mock.calls.length - asked).toBeLessThanOrEqual(1);
+  });
+  test('for ours gets each line, too', () => {
+    const seen: string[] = [];
+    const onOtherLine = (line: Uint8Array) => void seen.push(Buffer.from(line).toString());
+    const alsoOther = (name: string) => name === 'vfio_region_write';
+    const decoder = new QemuLogDecoder({ alsoOther, onOtherLine });
+    decoder.feed(Buffer.from(lines));
+    expect(decoder.next()).toHaveProperty('length', 1000);
+    expect(seen.join('')).toBe(lines);
   });
 });
 

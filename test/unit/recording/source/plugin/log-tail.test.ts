@@ -70,3 +70,16 @@ test('goes on at a place, and finds the file that QEMU was told of last', async 
   await tail.close();
   expect(existsSync(logPath(dir, 1))).toBe(true);
 });
+
+test('a line without an end comes in pieces, and is not kept until it has one', async () => {
+  const tail = new LogTail(dir);
+  const block = 'x'.repeat(512 * 1024);
+  for (let i = 0; i < 6; i++) qemu.say(block);
+  const pieces = await tail.read(writer());
+  expect(Math.max(...pieces.map(({ bytes }) => bytes.length))).toBeLessThan(block.length);
+  qemu.say('the end\n7@1800000000.000002:next\n');
+  pieces.push(...(await tail.read(writer())));
+  expect(textOf(pieces)).toBe(`${block.repeat(6)}the end\n7@1800000000.000002:next\n`);
+  expect(textOf(pieces.slice(-1))).toBe('7@1800000000.000002:next\n');
+  await tail.close();
+});
