@@ -244,7 +244,7 @@ export class Devices {
     return this.#guessedSizes.has(`${region.device} ${region.bar}`);
   }
 
-  /** A device that is told again as it was stays the same object: nothing has to be said anew. */
+  /** A device that is told again as it was stays the same object: nothing has to be said again. */
   #setDevice(state: DeviceState, device: Device): void {
     if (JSON.stringify(state.device) !== JSON.stringify(device)) state.device = device;
   }

@@ -48,6 +48,6 @@ export function requireConfidential(address: BridgeAddress, insecurePlaintext: b
   if (address.kind !== 'tcp' || isLocal(address) || insecurePlaintext) return;
   throw new MmioError('usage', `${address.text} would go over the network unencrypted`, {
     evidence: `${address.host} is not this machine; the token and all accesses could be read on the way`,
-    hint: 'take tls://, or a tunnel to tcp://127.0.0.1; --insecure-plaintext does it all the same',
+    hint: 'take tls://, or a tunnel to tcp://127.0.0.1; --insecure-plaintext allows it',
   });
 }

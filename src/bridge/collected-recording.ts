@@ -63,7 +63,7 @@ export class Collecting {
 
   /** Takes the place of the connection before, if that is not yet known to be lost. */
   connect(connection: Connection, peer: string, hello: Hello): Promise<void> {
-    this.#connection?.drop('its sender has connected anew');
+    this.#connection?.drop('its sender has connected again');
     this.#connection = connection;
     const turn = this.#turn.then(() => this.#begin(connection, peer, hello));
     this.#turn = turn

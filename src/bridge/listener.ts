@@ -78,7 +78,7 @@ async function tlsServer(
   try {
     secureContext = createSecureContext({ ...certificate, minVersion: 'TLSv1.2' });
   } catch (error) {
-    throw new MmioError('usage', 'the certificate and its key are of no use', {
+    throw new MmioError('usage', 'the certificate and its key cannot be used', {
       evidence: messageOf(error),
       hint: 'both as PEM, in --tls-cert and --tls-key',
       cause: error,

@@ -147,7 +147,7 @@ export class BridgeSender implements RemoteOutput {
     this.drop();
   }
 
-  /** Lets go of the collector: the recording can be gone on with. */
+  /** Lets go of the collector: the recording can be resumed. */
   drop(): void {
     this.#dropped = true;
     this.#connection?.drop('ended');

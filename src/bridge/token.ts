@@ -21,7 +21,7 @@ export function readToken(file: string | undefined): string {
     });
   }
   if (token.length < MIN_CHARS || token.length > MAX_CHARS) {
-    throw new MmioError('usage', 'the token is of no use', {
+    throw new MmioError('usage', 'the token is too short or too long', {
       evidence: `${from} holds ${token.length} characters; ${MIN_CHARS} to ${MAX_CHARS} are needed`,
       hint,
     });

@@ -13,7 +13,7 @@ interface Found {
 }
 
 /**
- * Looks for the recording that writes the file, each time: it may end, and be gone on with. A
+ * Looks for the recording that writes the file, each time: it may end, and be resumed. A
  * collector's counts, too: it asks the recorder, wherever that is.
  */
 export function linkToRecorderOf(path: string): RecorderLink {

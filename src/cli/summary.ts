@@ -133,7 +133,7 @@ function formatCoverage(coverage: CoverageStatement): string[] {
     const regions = [...new Set(trapped.map((range) => `${range.device} ${range.region}`))];
     lines.push(`coverage  complete: every access to ${regions.join(', ')} is trapped`);
   } else if (bad.length === 0 && emulated.length === 0) {
-    lines.push('coverage  unknown: nobody could be asked how the BARs are mapped');
+    lines.push('coverage  unknown: QEMU could not be asked how the BARs are mapped');
   }
   for (const range of bad) {
     const part = `${range.device} ${range.region}+${hex(range.offset)}`;

@@ -87,7 +87,7 @@ function mappedRemedy({ type, hostAddress }: VmDevice): readonly string[] {
   if (type.startsWith('vfio-user')) return ['its server must not offer the region for mmap'];
   if (hostAddress === '') return ['nothing can be done: this memory is plain RAM of the device'];
   return [
-    `start QEMU anew with: -device vfio-pci,host=${hostAddress},x-no-mmap=on`,
+    `start QEMU again with: -device vfio-pci,host=${hostAddress},x-no-mmap=on`,
     'libvirt: the same by <qemu:override>, property x-no-mmap',
   ];
 }
@@ -107,5 +107,5 @@ function checkShortCuts(device: VmDevice, options: ReadonlyMap<string, boolean>)
     ...(interrupts.length > 0 ? [`interrupts do (${interrupts.join(', ')} off)`] : []),
   ];
   const words = [...writes, ...interrupts].map((name) => `${name}=on`).join(',');
-  return check.warning(why.join('; '), `start QEMU anew with: -device vfio-pci,…,${words}`);
+  return check.warning(why.join('; '), `start QEMU again with: -device vfio-pci,…,${words}`);
 }

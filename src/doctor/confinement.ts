@@ -18,7 +18,7 @@ export function checkConfinement(system: System): CheckResult {
     return check.warning(
       "AppArmor is on: a QEMU of libvirt's may write only where its profile allows",
       'when you attach to it: mmiobridge record --spool /dev/shm/NAME, which the profile has to allow:',
-      "echo '/dev/shm/NAME/** rwk,' >>/etc/apparmor.d/local/abstractions/libvirt-qemu, and start the VM anew",
+      "echo '/dev/shm/NAME/** rwk,' >>/etc/apparmor.d/local/abstractions/libvirt-qemu, and start the VM again",
     );
   }
   if (textOf(system, 'sys/fs/selinux/enforce') === '1') {

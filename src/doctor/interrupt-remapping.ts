@@ -22,7 +22,7 @@ export function checkInterruptRemapping(system: System): CheckResult {
   }
   const seen = 'off: no interrupt chip in /proc/interrupts is an IR- one';
   if (textOf(system, UNSAFE) === 'Y') {
-    const why = 'vfio_iommu_type1 takes groups all the same (allow_unsafe_interrupts=Y)';
+    const why = 'vfio_iommu_type1 accepts groups without it (allow_unsafe_interrupts=Y)';
     return check.warning(`${seen}; ${why}: the guest could forge interrupts`, 'trust the guest');
   }
   const off = kernelWords(system).find((word) =>

@@ -10,7 +10,7 @@ export function checkKvm(system: System): CheckResult {
   if (fault === 'EACCES' || fault === 'EPERM') {
     return check.failure(
       `not open to ${system.user.name} (${fault})`,
-      `usermod -aG kvm ${system.user.name}, and log in anew`,
+      `usermod -aG kvm ${system.user.name}, and log in again`,
     );
   }
   const flags = /^flags\s*:.*\b(vmx|svm)\b/m.exec(textOf(system, 'proc/cpuinfo'))?.[1];

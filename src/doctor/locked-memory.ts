@@ -30,7 +30,7 @@ export function checkLockedMemory(
   const limitBytes = Number(limit);
   const remedy = [
     'ulimit -l unlimited',
-    `for good: echo '${system.user.name} - memlock unlimited' >/etc/security/limits.d/vfio.conf, and log in anew`,
+    `for good: echo '${system.user.name} - memlock unlimited' >/etc/security/limits.d/vfio.conf, and log in again`,
   ];
   const least = qemu?.guestBytes ?? SMALL_GUEST_BYTES;
   const allowed = `${whose} may lock ${sizeText(limitBytes)}`;

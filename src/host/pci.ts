@@ -144,7 +144,7 @@ function readNumber(path: string): number {
 }
 
 function notSysfs(path: string, text: string): MmioError {
-  return new MmioError('damaged', `${path} does not say what the kernel would`, {
+  return new MmioError('damaged', `${path} is not what the kernel writes`, {
     evidence: `it says: ${escapeBytes(Buffer.from(text, 'latin1'), 80)}`,
     hint: 'see whether something else than sysfs is mounted there',
   });

@@ -64,7 +64,7 @@ export class Vm {
   }
 
   /**
-   * The connection; made anew if it was lost while QEMU lives on. Throws MmioError as
+   * The connection; made again if it was lost while QEMU lives on. Throws MmioError as
    * `QmpClient.connect`, `refused` if another QEMU answers there.
    */
   connected(): Promise<QmpClient> {
@@ -122,7 +122,7 @@ export class Vm {
       if (!told && performance.now() - lostAtMs > LOST_AFTER_MS) {
         told = true;
         this.#onProblem(
-          `the QMP connection was lost, and QEMU (process ${process.pid}) lives on: what it logs is recorded, and ${this.#address} is tried again when it is needed`,
+          `the QMP connection was lost, but QEMU (process ${process.pid}) still runs: the recording goes on, and connects to ${this.#address} again when it has to`,
         );
       }
       await new Promise((resolve) => setTimeout(resolve, ALIVE_POLL_MS).unref());

@@ -80,7 +80,7 @@ function requireAny(attribution: Attribution, decoder: DecodedSoFar, options: Lo
   const wanted = options.selection.join(', ');
   if (devices.length === 0 && decoder.targets.length === 0) {
     const names = [...decoder.otherLines.keys()].slice(0, 10).join(', ');
-    throw new MmioError('damaged', 'no line of it is one of a QEMU trace log that we know', {
+    throw new MmioError('damaged', 'the input has no line of a known QEMU trace event', {
       evidence: names === '' ? 'it is empty' : `it has lines of: ${names}`,
       hint: "QEMU must trace vfio_region_* or memory_region_ops_*, and 'pci_update_mappings_*'",
     });

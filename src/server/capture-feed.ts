@@ -44,7 +44,7 @@ export class CaptureFeed {
   readonly link: RecorderLink;
   index: CaptureIndex;
   selections: Selections;
-  /** Grows when the file was replaced, and everything begins anew. */
+  /** Grows when the file was replaced, and everything begins again. */
   generation = 0;
 
   readonly #stop = new AbortController();

@@ -41,7 +41,7 @@ export class FileFollower {
 
   /**
    * Chunks, valid until the next is asked for. At the end of the file waits for more. Throws
-   * MmioError `closed` if the file is not any more what it was: replaced, or cut and written anew.
+   * MmioError `closed` if the file is not any more what it was: replaced, or cut and written again.
    */
   async *chunks(signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
     const buffer = Buffer.allocUnsafeSlow(BLOCK_BYTES);

@@ -57,7 +57,7 @@ export function formatOfPath(path: string, fallback?: OutputFormat): OutputForma
   if (fallback !== undefined) return fallback;
   if (path === '-') return 'mmiotrace';
   const known = FORMATS.flatMap(({ suffixes }) => suffixes).join(', ');
-  throw new MmioError('usage', `what is ${path} to be written as?`, {
+  throw new MmioError('usage', `the format of ${path} is not known`, {
     evidence: 'its suffix names no format',
     hint: `end it in one of ${known} (.gz may follow), or say --format ${OUTPUT_FORMATS.join('|')}`,
   });

@@ -89,7 +89,7 @@ export class OutputSet {
     for (const sink of this.#sinks) await sink.end();
   }
 
-  /** Lets go of the outputs as they are, without an end: they can be gone on with. */
+  /** Lets go of the outputs as they are, without an end: they can be resumed. */
   async abandon(): Promise<void> {
     await Promise.allSettled(this.#sinks.map((sink) => sink.flush()));
     await Promise.allSettled(this.#outputs.map((output) => output.close()));

@@ -161,5 +161,5 @@ function checkLength(bytes: Uint8Array, rows: number, size: number, name: string
 }
 
 function damaged(evidence: string): MmioError {
-  return new MmioError('damaged', 'a batch of accesses says what cannot be', { evidence });
+  return new MmioError('damaged', 'a batch of accesses has an impossible value', { evidence });
 }

@@ -58,5 +58,7 @@ export function wordOf<Word extends string>(
   what: string,
 ): Word {
   for (const word in values) if (values[word] === value) return word;
-  throw new MmioError('damaged', 'a frame says what cannot be', { evidence: `${what} ${value}` });
+  throw new MmioError('damaged', 'a frame has an impossible value', {
+    evidence: `${what} ${value}`,
+  });
 }

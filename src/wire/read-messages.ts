@@ -220,5 +220,5 @@ function present<T>(value: Maybe<T>): T {
 }
 
 function damaged(evidence: string): MmioError {
-  return new MmioError('damaged', 'a frame says what cannot be', { evidence });
+  return new MmioError('damaged', 'a frame has an impossible value', { evidence });
 }

@@ -356,7 +356,7 @@ describe('a QMP connection that comes back', () => {
 
     await proxy.open();
     const resumed = bench.cli('resume', session);
-    await until('it goes on', () => resumed.stderr.includes('going on with'));
+    await until('it goes on', () => resumed.stderr.includes('resuming'));
     const { writes } = await status();
     await untilCounted(writes + 200);
     await interrupt(resumed);

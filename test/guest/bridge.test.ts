@@ -117,13 +117,13 @@ describe('two hosts, TLS between them', () => {
     await collector.says(/connection lost/);
     const resume = [process.execPath, MAIN, 'resume', bench.session()];
     let resumed = bench.start(hosts.inLab(resume).slice(1), 'ip');
-    await resumed.says(/^going on with/m);
+    await resumed.says(/^resuming/m);
     await grown(desk, 300_000);
 
     await Promise.all([kill(resumed), kill(collector)]);
     await desk.listen(address, ...certificate);
     resumed = bench.start(hosts.inLab(resume).slice(1), 'ip');
-    await resumed.says(/^going on with/m);
+    await resumed.says(/^resuming/m);
     await grown(desk, 300_000);
     await end(resumed);
     expect(desk.outputs()).toEqual(['dut.mmiotrace']);

@@ -76,7 +76,7 @@ async function expectNothingLeft(): Promise<void> {
 }
 
 describe('a recorder that is killed', () => {
-  test('is gone on with by resume: every access once, in all outputs', async () => {
+  test('is resumed: every access once, in all outputs', async () => {
     const pairs = 300_000;
     const guest = await hammerGuest({ iterations: pairs, pauseTurns: 500 });
     const recorder = await bench.record(ALL, guest);
@@ -160,7 +160,7 @@ describe('a recorder that is killed', () => {
     await expectAgreeing();
   });
 
-  test('can only be gone on with when it is gone, and by its name', async () => {
+  test('can only be resumed when it is gone, and by its name', async () => {
     const recorder = await bench.record(TEXT, await endless());
     const id = bench.session();
     const refused = await bench.run('resume', id);

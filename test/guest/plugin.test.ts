@@ -334,6 +334,6 @@ describe('record --source plugin says what is wrong', () => {
     await using place = new Workplace();
     const { status, stderr } = await place.cli(['record', '--source', 'plugin', '--qmp', '/none']);
     expect(status).toBe(2);
-    expect(stderr).toContain('a QEMU that runs cannot be given a plugin any more');
+    expect(stderr).toContain('a running QEMU cannot load a plugin');
   });
 });

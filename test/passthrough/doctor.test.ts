@@ -125,7 +125,7 @@ describe('with the device bound', () => {
     const as = 'setpriv --reuid=65534 --regid=65534 --clear-groups';
     const report = await examine('', { before: 'chmod 600 /dev/kvm\nulimit -l unlimited', as });
     expect(faults(report)).toEqual(['kvm failure', 'vfio-node failure', 'tracefs warning']);
-    expect(only(report, 'kvm').remedy).toBe('usermod -aG kvm nobody, and log in anew');
+    expect(only(report, 'kvm').remedy).toBe('usermod -aG kvm nobody, and log in again');
     const node = report.checks.find(({ status, id }) => id === 'vfio-node' && status !== 'ok');
     expect(node?.remedy).toMatch(/^chown nobody \/dev\/vfio\/\d+$/m);
 

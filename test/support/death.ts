@@ -85,7 +85,7 @@ export class Bench {
   /** `resume`, until it runs. */
   async resume(id: string): Promise<Running> {
     const resumed = this.start(['resume', id]);
-    await resumed.says(/^going on with/m);
+    await resumed.says(/^resuming/m);
     return resumed;
   }
 

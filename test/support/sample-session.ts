@@ -148,6 +148,11 @@ export const SAMPLE_EVENTS = {
     timeNs: 2 * MS,
     mapping: { mapId: 2, region: 1, regionOffset: 0, gpa: 0xc000, lengthBytes: 0x20, virt: '0x0' },
   },
+  notice: {
+    kind: 'notice',
+    timeNs: 2 * MS,
+    text: 'nic0 BAR1: no mapping known, addresses are offsets within the BAR',
+  },
   mark: { kind: 'mark', timeNs: 3 * MS, text: 'link  up\tafter plugging the cable – 1 Gbit/s ' },
   interrupt: { kind: 'interrupt', timeNs: 4 * MS, device: 0, type: 'msix', vector: 3 },
   loss: {
@@ -224,6 +229,7 @@ export const SAMPLE_ITEMS: readonly StreamItem[] = [
     },
     { timeNs: 2007 * US, mapId: 0, offset: 0x18 },
   ),
+  SAMPLE_EVENTS.notice,
   SAMPLE_EVENTS.mark,
   SAMPLE_EVENTS.interrupt,
   SAMPLE_EVENTS.loss,

@@ -25,7 +25,7 @@ Exit status: 0 all of it; 1 failure; 2 usage; 3 the input is damaged or tells of
 
 export function convertCommand(): AnyCommand {
   const command = new Command('convert')
-    .summary('any readable format to any writable one')
+    .summary('convert a recording to another format')
     .argument('<input...>', 'files; - is standard input')
     .requiredOption(
       '-o, --output <file>',

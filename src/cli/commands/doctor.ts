@@ -13,7 +13,7 @@ Exit status: 0 all OK, or warnings alone; 1 a failure; 2 usage.`;
 
 export function doctorCommand(): AnyCommand {
   const command = new Command('doctor')
-    .summary('can this host and this VM be traced completely, and if not, why')
+    .summary('check whether this host and this VM can be traced completely')
     .option(
       '--device <device>',
       'a device of the host by its address; with --qmp also by QEMU id or guest address (default: those bound to vfio-pci, or in the VM). May be given several times',

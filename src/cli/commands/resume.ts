@@ -4,9 +4,9 @@ import { say } from '../print.ts';
 
 export function resumeCommand(): AnyCommand {
   const command = new Command('resume')
-    .summary('go on with a recording whose recorder was killed')
+    .summary('resume a recording whose recorder was killed')
     .description(
-      'Goes on with a recording whose recorder was killed, at the byte where it stopped:\n' +
+      'Resumes a recording whose recorder was killed, at the byte where it stopped:\n' +
         'QEMU went on logging into the spool meanwhile.',
     )
     .argument('<session>', 'as `mmiobridge status` lists it')
@@ -24,7 +24,7 @@ export function resumeCommand(): AnyCommand {
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
     process.exitCode = await runRecording(() => resumeRecording(session, options), {
-      begun: (id) => `going on with ${id}`,
+      begun: (id) => `resuming ${id}`,
       busiest: 10,
       seconds: undefined,
     });

@@ -31,7 +31,7 @@ interface Entry {
 
 export function statusCommand(): AnyCommand {
   const command = new Command('status')
-    .summary('counters of the recordings that run, and of those that can be resumed')
+    .summary('list recordings that run or can be resumed, with their counters')
     .option('-s, --session <id>', 'only this recording')
     .option('--json', 'for scripts: an array of objects')
     .addHelpText('after', '\nExample:\n  mmiobridge status --json | jq .[0].status.counters');

@@ -22,7 +22,7 @@ Exit status: 130 when Ctrl-C ended it; 1 failure; 2 usage.`;
 
 export function viewCommand(): AnyCommand {
   const command = new Command('view')
-    .summary('look at a capture in a browser, also while it grows')
+    .summary('show a capture in a browser, also while it grows')
     .argument('<file>', 'a capture; anything else that convert reads is converted first')
     .option('--port <n>', 'where to serve (default: any free port)', parsePort, 0)
     .addHelpText('after', HELP);

@@ -5,6 +5,7 @@ import { basename } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { isAlive } from '../../machine/proc.ts';
 import type { RecordingEnd } from '../../recording/run/recorder.ts';
+import type { RunningRecording } from '../../recording/run/running-recording.ts';
 import type { Started } from '../../recording/begin/assemble.ts';
 import { Interrupts } from '../interrupts.ts';
 import type { LivePage } from '../live-page.ts';
@@ -140,7 +141,7 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
  */
 function killNow({ child, info, folder }: Started): void {
   if (!info.launched) {
-    say(`stopped at once: mmiobridge resume ${info.id} goes on`);
+    say(`stopped at once: resume it with mmiobridge resume ${info.id}`);
     return;
   }
   const { qemu } = info;
@@ -156,6 +157,13 @@ function killNow({ child, info, folder }: Started): void {
   say('killed: the outputs end where they were');
 }
 
+/** What becomes of the accesses that are not in the outputs. */
+const REST: Readonly<Record<RunningRecording['guestState'], string>> = {
+  paused: 'the guest is paused and nothing is lost',
+  ended: 'QEMU has ended and nothing is lost',
+  running: 'the guest could not be paused, and what it does goes to the spool while there is room',
+};
+
 /** The recording failed. Where it can go on later, the guest waits; else a QEMU of ours is ended. */
 async function abandon(
   { recording, child, info, folder }: Started,
@@ -168,10 +176,7 @@ async function abandon(
   }
   // QEMU is our child, and would keep us here until it ends.
   setImmediate(() => process.exit());
-  const guest = recording.isGuestPaused
-    ? 'the guest is paused and nothing is lost'
-    : 'the guest is not paused';
-  const hint = `${guest}: mend it, then mmiobridge resume ${info.id}`;
+  const hint = `${REST[recording.guestState]}: mend it, then mmiobridge resume ${info.id}`;
   if (cause instanceof MmioError) {
     const { code, message, evidence } = cause;
     return new MmioError(code, message, { evidence, hint, cause });

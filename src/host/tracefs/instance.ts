@@ -75,7 +75,7 @@ export class TraceInstance {
   }
 
   /**
-   * Wants these threads, too. Never all anew: while the list is emptied the events of everybody are
+   * Wants these threads, too. Never all again: while the list is emptied the events of everybody are
    * taken, and behind it none of a thread until it is scheduled again.
    */
   addThreads(threads: readonly number[]): void {

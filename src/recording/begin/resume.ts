@@ -65,7 +65,7 @@ function requireSource({ id, source }: SessionInfo): SourceName {
 async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefined> {
   const { qemu, qmpAddress: address } = info;
   if (qemu !== undefined && !isAlive(qemu.pid, qemu.startTime)) {
-    notice('QEMU has ended meanwhile: what it left in the spool is written down');
+    notice('QEMU has ended: writing what it left in the spool');
     return undefined;
   }
   const qmp = await QmpClient.connect(address);

@@ -109,7 +109,7 @@ export class Recorder {
     return this.#parts.state.attribution.lastTimeNs;
   }
 
-  /** Makes the beginning safe: a recorder that is killed from here on can be gone on with. */
+  /** Makes the beginning safe: a recorder that is killed from here on can be resumed. */
   async begin(): Promise<void> {
     await this.#checkpoint();
     await this.#saving;

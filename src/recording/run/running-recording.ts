@@ -75,7 +75,7 @@ export class RunningRecording {
   }
 
   /**
-   * Begins; resolves when the recording can be gone on with, marks and status are answered and
+   * Begins; resolves when the recording can be resumed, marks and status are answered and
    * events are listened for.
    */
   async start(): Promise<void> {
@@ -122,9 +122,10 @@ export class RunningRecording {
     }
   }
 
-  /** The guest stands still because of us, until the recording is resumed. */
-  get isGuestPaused(): boolean {
-    return this.#standsStill;
+  /** Of a recording that has failed: the guest stands still until it is resumed, is gone, or goes on. */
+  get guestState(): 'paused' | 'ended' | 'running' {
+    if (this.#standsStill) return 'paused';
+    return this.#options.parts.vm?.isAlive === true ? 'running' : 'ended';
   }
 
   /** The outputs cannot go on: so that nothing is lost, the guest waits for `resume`. */
@@ -133,9 +134,11 @@ export class RunningRecording {
     await this.#guard?.stop();
     if (!this.canResume || parts.vm === undefined || parts.vm.qmp.state === 'closed') return;
     const { vm } = parts;
-    this.#standsStill = await parts.folder.isPaused();
-    // A guest that somebody else has paused is not ours to let go again.
-    if (!(await vm.isRunning().catch(() => false))) return;
+    // A guest that is paused already, by whomever, stands still, and is not ours to let go again.
+    if (!(await vm.isRunning().catch(() => true))) {
+      this.#standsStill = true;
+      return;
+    }
     try {
       await parts.folder.setPaused();
       await vm.pause();
@@ -145,7 +148,7 @@ export class RunningRecording {
     }
   }
 
-  /** A file can be gone on with; standard output cannot. */
+  /** A file can be resumed; standard output cannot. */
   get canResume(): boolean {
     return !this.#options.info.outputs.includes('-');
   }

@@ -40,7 +40,7 @@ export interface RemoteState {
 
 export interface RemoteOutput extends ByteOutput {
   readonly state: RemoteState;
-  /** Lets go of the collector at once: the recording can be gone on with. */
+  /** Lets go of the collector at once: the recording can be resumed. */
   drop(): void;
   /** From now on the collector's requests are answered. */
   serve(handle: (request: ControlRequest) => Promise<unknown>): void;

@@ -215,7 +215,7 @@ describe('a recording', () => {
     expect(written('gpu.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
   });
 
-  test('that is finished can be gone on with, by a recorder that did not hear of it', async () => {
+  test('that is finished can be resumed, by a recorder that did not hear of it', async () => {
     const first = await friend('gpu');
     await write(first.sink, SAMPLE_ITEMS.slice(0, 8));
     const captureOffset = await first.sink.flush();

@@ -63,7 +63,7 @@ describe('a token', () => {
 
   test.each([
     ['', 'a token is needed on every network connection'],
-    ['short', 'the token is of no use'],
+    ['short', 'the token is too short or too long'],
   ])('that is %j is refused', (token, words) => {
     vi.stubEnv('MMIOBRIDGE_TOKEN', token);
     expect(() => readToken(undefined)).toThrow(words);

@@ -294,16 +294,16 @@ describe('convert of what was cut off', () => {
 
 describe('convert refuses', () => {
   it.each([
-    ['a text that is no log', 'hello world\n', [], 1, /no line of it is one of a QEMU trace log/],
-    ['nothing', '', [], 1, /no line of it[^]*it is empty/],
-    ['a device that is not in it', LOG, ['-d', 'nic7'], 1, /no device nic7\n.*0000:01:00\.0/],
     [
-      'an unknown suffix',
-      LOG,
-      ['-o', 'trace.log'],
-      2,
-      /trace\.log to be written as[^]*\.mmiotrace/,
+      'a text that is no log',
+      'hello world\n',
+      [],
+      1,
+      /the input has no line of a known QEMU trace event/,
     ],
+    ['nothing', '', [], 1, /no line of a known[^]*it is empty/],
+    ['a device that is not in it', LOG, ['-d', 'nic7'], 1, /no device nic7\n.*0000:01:00\.0/],
+    ['an unknown suffix', LOG, ['-o', 'trace.log'], 2, /trace\.log is not known[^]*\.mmiotrace/],
     ['a folder that is not there', LOG, ['-o', 'no/where.txt'], 1, /cannot write no\/where\.txt/],
   ] as const)('%s', async (_, input, args: readonly string[], status, words) => {
     await using at = new Workplace();
@@ -370,7 +370,7 @@ describe('record refuses', () => {
     ['-trace file=', [...QEMU, '-trace', 'vfio*,file=x'], /QEMU has one log[^]*file=x[^]*with -D/],
     ['-d tid', [...QEMU, '-d', 'all'], /a log of its own/],
     ['help', [...QEMU, '-device', 'help'], /only prints help/],
-    ['an output of unknown suffix', ['-o', 'x.log', ...QEMU], /x\.log to be written as/],
+    ['an output of unknown suffix', ['-o', 'x.log', ...QEMU], /x\.log is not known/],
   ] as const)('%s', async (_, args, words) => {
     await using at = new Workplace();
     expect(refusal(await at.cli(['record', ...args]), 2)).toMatch(words);

@@ -209,7 +209,7 @@ describe('/dev/kvm', () => {
     using tree = healthyTree();
     const result = checkKvm(closing(tree, 'dev/kvm'));
     expect(told(result)).toBe('failure /dev/kvm: not open to alice (EACCES)');
-    expect(result.remedy).toBe('usermod -aG kvm alice, and log in anew');
+    expect(result.remedy).toBe('usermod -aG kvm alice, and log in again');
   });
 
   it.each([

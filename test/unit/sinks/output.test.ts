@@ -86,7 +86,7 @@ describe('a file', () => {
     await expect(output.close()).rejects.toMatchObject(failure);
   });
 
-  test('that is gone on with loses what is behind the place, and nothing before it', async () => {
+  test('that is resumed loses what is behind the place, and nothing before it', async () => {
     writeFileSync(path, 'known, not known');
     const output = await FileOutput.open(path, { resumeAt: 6 });
     await output.write(bytes(' and more'));
@@ -95,7 +95,7 @@ describe('a file', () => {
     await output.close();
   });
 
-  test('that is too short to be gone on with is left alone', async () => {
+  test('that is too short to be resumed is left alone', async () => {
     writeFileSync(path, 'short');
     await expect(FileOutput.open(path, { resumeAt: 6 })).rejects.toMatchObject({
       code: 'io',

@@ -39,7 +39,7 @@ export class BarPoll {
   readonly #options: BarPollOptions;
   /** Up to here it is known where the BARs were. */
   #knownUntil: SourcePosition;
-  /** Those that are yet to be heeded. */
+  /** Answers not yet applied. */
   readonly #answers: Answer[];
   #said = '';
   #timer: NodeJS.Timeout | undefined;

@@ -17,7 +17,7 @@ import { sessionTimeAt } from './clock.ts';
 import type { KvmTrace } from './trace.ts';
 
 const DRAIN_MS = 10;
-/** The two clocks are compared anew so often: the wall clock can be set. */
+/** The two clocks are compared again so often: the wall clock can be set. */
 const CLOCK_MS = 10_000;
 /** Pages that wait for the log. The kernel's own buffer holds what comes after them, then drops. */
 const MAX_WAITING_BYTES = 64 * 1024 * 1024;
@@ -34,7 +34,7 @@ export interface PcOptions {
   readonly aligned: boolean;
   readonly start: { readonly startSec: number; readonly startNs: number };
   readonly isRecorded: (address: number) => boolean;
-  /** What was counted before, where a recording is gone on with. */
+  /** What was counted before, where a recording is resumed. */
   readonly counts?: JoinCounts | undefined;
   readonly failure: Failure;
 }

@@ -1,7 +1,7 @@
 /**
  * `--source kvm`: takes KVM's records out of the kernel and writes them into the spool, as QEMU
  * writes its log there. What the recorder makes of it then depends on the spool alone, and one that
- * is killed can be gone on with.
+ * is killed can be resumed.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { messageOf } from '../../../base/errors.ts';

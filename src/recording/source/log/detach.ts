@@ -39,7 +39,7 @@ export async function detachFromLog(
     } catch (error) {
       const mayAnswer = error instanceof MmioError && error.code === 'timeout';
       if (vm.qmp.state === 'ready' && !mayAnswer) {
-        notice(`QEMU is not quite as it was: ${describeError(error)}`);
+        notice(`QEMU could not be put back as it was: ${describeError(error)}`);
         break;
       }
       if (!told && vm.isAlive) {

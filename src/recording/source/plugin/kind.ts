@@ -48,13 +48,13 @@ export const pluginKind: SourceKind = {
   },
 
   requireAttachable: (address) => {
-    throw new MmioError('usage', 'a QEMU that runs cannot be given a plugin any more', {
+    throw new MmioError('usage', 'a running QEMU cannot load a plugin', {
       evidence: `--source plugin --qmp ${address}`,
       hint: 'start it with mmiobridge record --source plugin -- QEMU ARGV…, or leave out --source',
     });
   },
 
-  attach: () => Promise.reject(new Error('a QEMU that runs cannot be given a plugin')),
+  attach: () => Promise.reject(new Error('a running QEMU cannot load a plugin')),
 
   resume: async (parts, info, state) => {
     const saved = checkSaved(pluginInfoSchema, info, 'what is kept of the plugin');
@@ -76,7 +76,7 @@ async function requirePlugin(
   const kvm = await qmp.execute<{ readonly enabled?: boolean }>('query-kvm').catch(() => undefined);
   if (kvm?.enabled === true) throw onlyTcg(`query-kvm: ${JSON.stringify(kvm)}`);
   if (link?.hello !== undefined) return;
-  throw new MmioError('refused', 'QEMU runs, and its plugin has not come forward', {
+  throw new MmioError('refused', 'QEMU runs, but its plugin has not connected', {
     evidence: `-plugin ${plugin.path}`,
     hint: 'run QEMU with that option by hand to see why',
   });

@@ -82,7 +82,7 @@ export class PluginLink {
     this.#listener = listener;
   }
 
-  /** What the plugin is to tell of; it is told again to one that connects anew. */
+  /** What the plugin is to tell of; it is told again to one that connects again. */
   want(list: readonly GuestRange[], recording = true): void {
     log('plugin', () => `${recording ? 'records' : 'counts'} ${list.length} ranges from now on`);
     this.#ranges = list;
@@ -104,7 +104,7 @@ export class PluginLink {
   #greet(socket: Socket): void {
     let bytes = Buffer.alloc(0);
     const sendAway = (why: string) => {
-      this.#options.onProblem(`somebody at the plugin's socket was sent away: ${why}`);
+      this.#options.onProblem(`a connection to the plugin's socket was refused: ${why}`);
       socket.removeAllListeners('data');
       socket.end(refused(why), () => socket.destroy());
     };
@@ -135,7 +135,7 @@ export class PluginLink {
     const { target } = this.#options;
     if (hello.version !== WIRE_VERSION || hello.recordBytes !== RECORD_BYTES) {
       const theirs = `its version is ${hello.version}, ours ${WIRE_VERSION}`;
-      throw new Error(`the plugin is of another mmiobridge (${theirs}): build it anew with make`);
+      throw new Error(`the plugin is of another mmiobridge (${theirs}): build it again with make`);
     }
     if (hello.target !== target) {
       throw new Error(`the plugin is in a QEMU for ${hello.target}, not for ${target}`);
@@ -175,7 +175,7 @@ export class PluginLink {
         const length = bytes.readUInt32LE(4);
         if (!isPlugins(type, length)) {
           this.#options.onProblem(
-            `the plugin sent what is no message of its own (type ${type}, ${length} bytes): it is heard no more`,
+            `the plugin sent something that is not one of its messages (type ${type}, ${length} bytes): its connection is closed`,
           );
           socket.destroy();
           return;

@@ -16,7 +16,7 @@ describe('a recording that cannot be taken off QEMU', () => {
     expect(fake.notices).toEqual([
       'the recording could not be taken off QEMU as it should: QEMU wants its log back',
     ]);
-    expect(fake.recording.isGuestPaused).toBe(false);
+    expect(fake.recording.guestState).toBe('running');
   });
 });
 
@@ -27,7 +27,7 @@ describe('a source that fails where nobody waits', () => {
     fake.failure.fail(new Error('the timer threw'));
     await expect(ended).rejects.toThrow('the timer threw');
     expect(fake.asked).toEqual(['pause', 'stop']);
-    expect(fake.recording.isGuestPaused).toBe(true);
+    expect(fake.recording.guestState).toBe('paused');
     expect(existsSync(fake.folder.pausedFlag)).toBe(true);
   });
 
@@ -39,7 +39,7 @@ describe('a source that fails where nobody waits', () => {
     fake.failure.fail(new Error('the timer threw'));
     await expect(ended).rejects.toThrow('the timer threw');
     expect(fake.notices).toContain('the guest could not be paused: no answer');
-    expect(fake.recording.isGuestPaused).toBe(false);
+    expect(fake.recording.guestState).toBe('running');
   });
 
   test('so does one that cannot finish', async () => {

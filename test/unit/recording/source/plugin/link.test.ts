@@ -89,7 +89,7 @@ test.each([
   [
     'a plugin of another version',
     hello({ version: 2 }),
-    /its version is 2, ours 1\): build it anew/,
+    /its version is 2, ours 1\): build it again/,
   ],
   ['one with other records', hello({ recordBytes: 56 }), /of another mmiobridge/],
   ['one of another target', hello({ target: 'aarch64' }), /a QEMU for aarch64, not for x86_64/],
@@ -126,5 +126,5 @@ test.each([
   await until('it is hung up on', () => plugin.isClosed());
   await until('its end is told', () => said.includes('closed'));
   expect(said).toEqual(['closed']);
-  expect(problems.join()).toContain('the plugin sent what is no message of its own');
+  expect(problems.join()).toContain('the plugin sent something that is not one of its messages');
 });
