@@ -6,13 +6,13 @@ import type { RecordingStatus } from '../recording/session/status.ts';
 import { BRIDGE_VERSION, type BridgeMessage, type Hello } from '../wire/bridge-messages.ts';
 import { CollectedDir, type CollectedStatus } from './collected-dir.ts';
 import type { Connection } from './connection.ts';
-import { Intake, WINDOW_BYTES, type IntakeOptions } from './recording-writer.ts';
+import { RecordingWriter, WINDOW_BYTES, type RecordingWriterOptions } from './recording-writer.ts';
 import { tame } from './output-names.ts';
 
 const REPLY_LIMIT_MS = 4000;
 
 /** A recording whose outputs are known. */
-export interface CollectedRecording {
+export interface CollectedRecordingState {
   /** 32 hexadecimal digits. */
   readonly id: string;
   /** Its host and devices. */
@@ -22,11 +22,11 @@ export interface CollectedRecording {
   readonly state: 'recording' | 'waiting' | 'finished';
 }
 
-export interface CollectingOptions {
-  readonly intake: IntakeOptions;
+export interface CollectedRecordingOptions {
+  readonly writer: RecordingWriterOptions;
   readonly notice: (message: string) => void;
   /** It begins, or another state of it does. */
-  readonly onRecording: (recording: CollectedRecording) => void;
+  readonly onRecording: (recording: CollectedRecordingState) => void;
   /** Nothing more is to be waited for. */
   readonly onEnd: () => void;
 }
@@ -36,22 +36,22 @@ interface Asked {
   readonly reject: (error: Error) => void;
 }
 
-export class Collecting {
-  readonly #options: CollectingOptions;
+export class CollectedRecording {
+  readonly #options: CollectedRecordingOptions;
   readonly #id: string;
   readonly #name: string;
   readonly #asked = new Map<number, Asked>();
   #dir: CollectedDir | undefined;
   #connection: Connection | undefined;
   #peer = '';
-  #intake: Intake | undefined;
+  #writer: RecordingWriter | undefined;
   /** Connections are made and ended one after another. */
   #turn: Promise<void> = Promise.resolve();
   #problem: string | undefined;
   #nextId = 1;
   #closed = false;
 
-  constructor(hello: Hello, options: CollectingOptions) {
+  constructor(hello: Hello, options: CollectedRecordingOptions) {
     this.#options = options;
     this.#id = hello.recording;
     this.#name = `${tame(hello.host)} ${hello.devices.map(tame).join('+') || tame(hello.session)}`;
@@ -81,7 +81,7 @@ export class Collecting {
 
   async #begin(connection: Connection, peer: string, hello: Hello): Promise<void> {
     if (this.#closed) throw new MmioError('closed', 'the collector ends');
-    const intake = await Intake.open(hello, this.#options.intake, {
+    const writer = await RecordingWriter.open(hello, this.#options.writer, {
       send: (message) => connection.send(message),
       onStall: (reason) => this.#stall(connection, reason),
       onNotice: (text) => this.#say(text),
@@ -90,41 +90,41 @@ export class Collecting {
         this.#tell('recording', outputs);
       },
       onFinished: (accesses) => {
-        this.#say(`finished: ${accesses} accesses in ${intake.outputs.join(', ')}`);
-        this.#tell('finished', intake.outputs);
+        this.#say(`finished: ${accesses} accesses in ${writer.outputs.join(', ')}`);
+        this.#tell('finished', writer.outputs);
       },
       onFailure: (error) => {
         const reason = describeError(error);
         connection.drop(reason, { kind: 'refusal', reason });
       },
     });
-    this.#intake = intake;
+    this.#writer = writer;
     this.#peer = peer;
     this.#problem = undefined;
     this.#dir ??= await CollectedDir.create(hello, (request) => this.#answer(request));
     connection.admit({
-      message: (message) => this.#take(intake, message),
-      frame: (payload) => intake.takeFrame(payload),
+      message: (message) => this.#take(writer, message),
+      frame: (payload) => writer.takeFrame(payload),
     });
-    if (intake.outputs.length > 0) {
+    if (writer.outputs.length > 0) {
       this.#say(`goes on from ${peer}`);
-      this.#tell(intake.finished ? 'finished' : 'recording', intake.outputs);
+      this.#tell(writer.finished ? 'finished' : 'recording', writer.outputs);
     } else this.#say(`connected from ${peer}`);
     connection.send({
       kind: 'welcome',
       version: BRIDGE_VERSION,
       tool: TOOL,
-      captureOffset: intake.captureOffset,
+      captureOffset: writer.captureOffset,
       windowBytes: WINDOW_BYTES,
-      finished: intake.finished,
+      finished: writer.finished,
     });
   }
 
-  #take(intake: Intake, message: BridgeMessage): void {
+  #take(writer: RecordingWriter, message: BridgeMessage): void {
     switch (message.kind) {
       case 'sync':
       case 'finish':
-        intake.takeMessage(message);
+        writer.takeMessage(message);
         return;
       case 'reply':
         this.#settle(message);
@@ -141,17 +141,17 @@ export class Collecting {
   async #end(connection: Connection, reason: string): Promise<void> {
     for (const { reject } of this.#asked.values()) reject(new Error('the connection was lost'));
     this.#asked.clear();
-    const intake = this.#intake;
-    await intake?.close();
-    this.#intake = undefined;
-    const finished = intake?.finished ?? false;
+    const writer = this.#writer;
+    await writer?.close();
+    this.#writer = undefined;
+    const finished = writer?.finished ?? false;
     if (this.#connection === connection) this.#connection = undefined;
     if (finished && this.#connection === undefined) return this.#leave();
     if (this.#closed) return;
     this.#problem = reason;
     if (finished) return;
     this.#say(`connection lost: ${reason}; its sender can come back`);
-    const outputs = intake?.outputs ?? [];
+    const outputs = writer?.outputs ?? [];
     if (outputs.length > 0) this.#tell('waiting', outputs);
   }
 
@@ -159,7 +159,7 @@ export class Collecting {
   async #giveUp(connection: Connection): Promise<void> {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
-    if (this.#intake === undefined) await this.#leave();
+    if (this.#writer === undefined) await this.#leave();
   }
 
   async #leave(): Promise<void> {
@@ -174,7 +174,7 @@ export class Collecting {
     connection.send({ kind: 'stall', reason: reason ?? '' });
   }
 
-  #tell(state: CollectedRecording['state'], outputs: readonly string[]): void {
+  #tell(state: CollectedRecordingState['state'], outputs: readonly string[]): void {
     this.#options.onRecording({ id: this.#id, name: this.#name, outputs, state });
     this.#dir?.setOutputs(outputs);
   }
@@ -189,8 +189,8 @@ export class Collecting {
     const status: CollectedStatus = {
       peer: this.isConnected ? this.#peer : null,
       problem: this.#problem ?? null,
-      accesses: this.#intake?.accesses ?? 0,
-      outputs: this.#intake?.outputs ?? [],
+      accesses: this.#writer?.accesses ?? 0,
+      outputs: this.#writer?.outputs ?? [],
       recorder: recorder as RecordingStatus | null,
     };
     return status;

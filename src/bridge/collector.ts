@@ -9,9 +9,9 @@ import { MmioError, describeError } from '../base/errors.ts';
 import { BRIDGE_VERSION, type Hello } from '../wire/bridge-messages.ts';
 import { requireConfidential, type BridgeAddress } from './address.ts';
 import { StateFolder } from './collected-state.ts';
-import { Collecting, type CollectedRecording } from './collected-recording.ts';
+import { CollectedRecording, type CollectedRecordingState } from './collected-recording.ts';
 import { Connection } from './connection.ts';
-import type { IntakeOptions } from './recording-writer.ts';
+import type { RecordingWriterOptions } from './recording-writer.ts';
 import { listenOn, type Certificate } from './listener.ts';
 import { checkPattern } from './output-names.ts';
 import { tokensEqual } from './token.ts';
@@ -23,7 +23,7 @@ const MAX_STRANGERS = 64;
 /** Recordings without a connection that `status` still tells of. */
 const MAX_WAITING = 64;
 
-export interface CollectorOptions extends Omit<IntakeOptions, 'states'> {
+export interface CollectorOptions extends Omit<RecordingWriterOptions, 'states'> {
   readonly addresses: readonly BridgeAddress[];
   /** undefined where there is nothing but Unix sockets. */
   readonly token: string | undefined;
@@ -34,7 +34,7 @@ export interface CollectorOptions extends Omit<IntakeOptions, 'states'> {
   readonly maxSessions: number;
   readonly notice: (message: string) => void;
   /** A recording begins, or another state of it does. */
-  readonly onRecording: (recording: CollectedRecording) => void;
+  readonly onRecording: (recording: CollectedRecordingState) => void;
 }
 
 export class Collector {
@@ -44,7 +44,7 @@ export class Collector {
   /** Connections whose peers have not said who they are, oldest first. */
   readonly #strangers = new Set<Connection>();
   /** By `Hello.recording`; also those that wait for their sender. */
-  readonly #recordings = new Map<string, Collecting>();
+  readonly #recordings = new Map<string, CollectedRecording>();
   #closed = false;
 
   private constructor(options: CollectorOptions, states: StateFolder) {
@@ -128,8 +128,8 @@ export class Collector {
     let recording = this.#recordings.get(hello.recording);
     if (recording === undefined) {
       this.#forgetOldest();
-      recording = new Collecting(hello, {
-        intake: { ...this.#options, states: this.#states },
+      recording = new CollectedRecording(hello, {
+        writer: { ...this.#options, states: this.#states },
         notice: this.#options.notice,
         onRecording: this.#options.onRecording,
         onEnd: () => this.#recordings.delete(hello.recording),

@@ -23,14 +23,14 @@ export const WINDOW_BYTES = 8 << 20;
 /** More than a sender needs. */
 const MAX_KEPT = 8;
 
-export interface IntakeOptions {
+export interface RecordingWriterOptions {
   readonly patterns: readonly string[];
   readonly format: OutputFormat | undefined;
   readonly textExtra: readonly TextExtra[] | undefined;
   readonly states: StateFolder;
 }
 
-export interface IntakeEvents {
+export interface RecordingWriterEvents {
   readonly send: (message: BridgeMessage) => void;
   readonly onStall: (reason: string | undefined) => void;
   /** What a person should know. */
@@ -45,10 +45,10 @@ export interface IntakeEvents {
 type Sync = Extract<BridgeMessage, { kind: 'sync' }>;
 type Finish = Extract<BridgeMessage, { kind: 'finish' }>;
 
-export class Intake {
+export class RecordingWriter {
   readonly #hello: Hello;
-  readonly #options: IntakeOptions;
-  readonly #events: IntakeEvents;
+  readonly #options: RecordingWriterOptions;
+  readonly #events: RecordingWriterEvents;
   readonly #decoder = new PayloadDecoder();
   readonly #abort = new AbortController();
   #state: CollectedState | undefined;
@@ -67,8 +67,8 @@ export class Intake {
 
   private constructor(
     hello: Hello,
-    options: IntakeOptions,
-    events: IntakeEvents,
+    options: RecordingWriterOptions,
+    events: RecordingWriterEvents,
     state: CollectedState | undefined,
   ) {
     this.#hello = hello;
@@ -83,7 +83,11 @@ export class Intake {
    * Goes on where the sender and the state can both go on from. Throws MmioError `refused` where
    * there is no such captureOffset, `io` where the outputs are not what they were.
    */
-  static async open(hello: Hello, options: IntakeOptions, events: IntakeEvents): Promise<Intake> {
+  static async open(
+    hello: Hello,
+    options: RecordingWriterOptions,
+    events: RecordingWriterEvents,
+  ): Promise<RecordingWriter> {
     const before = await options.states.read(hello.recording);
     const state = before && goOn(before, hello);
     if (state === undefined && hello.captureOffset > FILE_HEADER_BYTES) {
@@ -92,9 +96,9 @@ export class Intake {
         hint: 'was the collector started with another --state folder?',
       });
     }
-    const intake = new Intake(hello, options, events, state);
-    if (state !== undefined && !state.finished) await intake.#reopen(state);
-    return intake;
+    const writer = new RecordingWriter(hello, options, events, state);
+    if (state !== undefined && !state.finished) await writer.#reopen(state);
+    return writer;
   }
 
   get captureOffset(): number {

@@ -151,7 +151,7 @@ export function recordCommand(): AnyCommand {
       selection,
       overflow: options.overflow,
       // The plugin always tells them.
-      pc: options.pc === true && options.source !== 'plugin',
+      pc: options.pc === true,
       source: options.source,
       spoolLimitBytes: options.spoolLimit,
       spoolDir: options.spool,

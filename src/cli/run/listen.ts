@@ -4,7 +4,7 @@ import { homedir } from 'node:os';
 import { join, resolve as resolvePath } from 'node:path';
 import { MmioError, messageOf } from '../../base/errors.ts';
 import { parseBridgeAddress } from '../../bridge/address.ts';
-import type { CollectedRecording } from '../../bridge/collected-recording.ts';
+import type { CollectedRecordingState } from '../../bridge/collected-recording.ts';
 import { Collector, type CollectorOptions } from '../../bridge/collector.ts';
 import type { Certificate } from '../../bridge/listener.ts';
 import { readToken } from '../../bridge/token.ts';
@@ -81,7 +81,7 @@ function pageToken(file: string): string {
   });
 }
 
-function shownOf({ id, name, outputs, state }: CollectedRecording): ShownRecording {
+function shownOf({ id, name, outputs, state }: CollectedRecordingState): ShownRecording {
   return { id: id.slice(0, 12), name, path: capturePathOf(outputs), state };
 }
 
