@@ -237,7 +237,9 @@ describe.each(pluginVariants())('the plugin in $name', (variant) => {
         else if (type === WireType.records) {
           for (let at = 0; at < body.length; at += RECORD_BYTES) takeRecord(body, at);
           sinceTaken += body.length / RECORD_BYTES;
-          if (sinceTaken > 100 && taken === asked) link.want(lists[++asked % 2] ?? []);
+          // Nothing is asked at the guest's end: what is written to a peer that has gone takes unread bytes along.
+          if (sinceTaken > 100 && taken === asked && asked < 50)
+            link.want(lists[++asked % 2] ?? []);
         }
       },
       onClose: () => undefined,
