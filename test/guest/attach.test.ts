@@ -352,7 +352,7 @@ describe('a QMP connection that comes back', () => {
     await until('it says why it goes on', () => run.stderr.includes('QEMU cannot be told to end'));
     await interrupt(run);
     const [session = 'none'] = bench.sessions();
-    expect(run.stderr).toContain(`mmiobridge resume ${session} goes on`);
+    expect(run.stderr).toContain(`stopped at once: resume it with mmiobridge resume ${session}`);
 
     await proxy.open();
     const resumed = bench.cli('resume', session);
