@@ -13,6 +13,7 @@ import {
 } from '../../src/machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../../src/machine/process.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
+import { isListening } from '../support/qemu.ts';
 
 const QEMU = ['qemu-system-x86_64', '-machine', 'pc', '-accel', 'tcg', '-m', '64'];
 const QUIET = [...QEMU, '-nodefaults', '-display', 'none', '-device', 'e1000,id=nic'];
@@ -49,7 +50,7 @@ async function connect(): Promise<QmpClient> {
 }
 
 async function ready(qemu: QemuProcess): Promise<QmpClient> {
-  await qemu.orExit(until(() => existsSync(join(dir, 'qmp'))));
+  await qemu.orExit(until(() => isListening(join(dir, 'qmp'))));
   return qemu.orExit(connect());
 }
 
@@ -116,7 +117,7 @@ describe('the command line that we make', () => {
       );
       const made = plan(argv);
       const alone = await launch({ ...made, argv: [...argv, '-S', '-readconfig', config] });
-      await alone.orExit(until(() => existsSync(join(dir, 'own'))));
+      await alone.orExit(until(() => isListening(join(dir, 'own'))));
       const expected = await chardevs(`unix:${join(dir, 'own')}`);
       await alone.terminate(2000);
 

@@ -1,6 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +11,7 @@ import { parseFlatView } from '../../src/machine/mtree.ts';
 import { coverageOf } from '../../src/machine/coverage.ts';
 import { NO_BAR } from '../../src/model/device.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
+import { isListening } from '../support/qemu.ts';
 
 let directory: string;
 let path: string;
@@ -43,7 +43,7 @@ async function start(...argv: readonly string[]): Promise<ChildProcess> {
   let said = '';
   child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
   child.once('error', (error) => (said += `${error.message}: install qemu-system-x86`));
-  while (!existsSync(path)) {
+  while (!isListening(path)) {
     if (child.exitCode !== null || child.pid === undefined) throw new Error(`QEMU: ${said}`);
     await delay(20);
   }

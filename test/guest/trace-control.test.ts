@@ -23,6 +23,7 @@ import {
   type QmpCommands,
 } from '../../src/machine/trace-control.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
+import { isListening } from '../support/qemu.ts';
 
 const EVENT = 'memory_region_ops_write';
 const FAMILY = 'memory_region_ops_*';
@@ -57,7 +58,7 @@ async function start(args: readonly string[], stderr: number | 'pipe' = 'pipe'):
       cwd: dir,
     },
   );
-  await until(() => existsSync(socket));
+  await until(() => isListening(socket));
   qmp = await QmpClient.connect(`unix:${socket}`);
   return child.pid ?? -1;
 }

@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { QmpClient } from '../../src/qmp/client.ts';
 import { until } from '../support/attach.ts';
 import { Workplace, run, start, type CliResult } from '../support/cli.ts';
-import { SYSTEM_QEMU, qemuVersions } from '../support/qemu.ts';
+import { isListening, SYSTEM_QEMU, qemuVersions } from '../support/qemu.ts';
 import { scriptPath, words } from '../support/scripts.ts';
 
 const SCRIPT = scriptPath('windows-guest.sh');
@@ -116,7 +116,7 @@ describe.each(qemuVersions())('QEMU $version', ({ version, path }) => {
     const guest = start(SCRIPT, [...base, ...args], { cwd: place.dir });
     try {
       const socket = place.path('win.raw.state/qmp.sock');
-      await until('QMP', () => existsSync(socket) || guest.child.exitCode !== null);
+      await until('QMP', () => isListening(socket) || guest.child.exitCode !== null);
       expect(guest.stderr()).toBe('');
       await using qmp = await QmpClient.connect(`unix:${socket}`);
       const { qemu } = await qmp.execute<{ qemu: { major: number; minor: number } }>(

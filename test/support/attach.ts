@@ -3,7 +3,6 @@ import {
   chmodSync,
   closeSync,
   copyFileSync,
-  existsSync,
   openSync,
   readFileSync,
   readdirSync,
@@ -18,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { readTraceState } from '../../src/machine/trace-control.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
 import { HAMMER_GPA } from './guests.ts';
+import { isListening } from './qemu.ts';
 import { words } from './scripts.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -171,7 +171,7 @@ export class Bench {
     );
     await until(`QEMU listens: ${run.stderr}`, () => {
       if (!run.isRunning) throw new Error(`QEMU ended: ${run.stderr}`);
-      return existsSync(watched ?? '');
+      return isListening(watched ?? '');
     });
     const watcher = await QmpClient.connect(watched ?? '');
     this.#watchers.push(watcher);

@@ -1,4 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { scriptPath } from './scripts.ts';
 
 export const SYSTEM_QEMU = 'qemu-system-x86_64';
@@ -99,4 +100,15 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   } catch {
     // It has ended.
   }
+}
+
+/**
+ * Whether somebody listens at the path of a Unix socket. The file is there before that: who connects
+ * in between is refused. As /proc/net/unix says, whose flag is __SO_ACCEPTCON of linux/net.h.
+ */
+export function isListening(socket: string): boolean {
+  return readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .map((line) => /^\S+ \S+ \S+ 00010000 \S+ \S+ +\d+ (.+)$/.exec(line)?.[1])
+    .some((path) => path !== undefined && (path === socket || socket.endsWith(`/${path}`)));
 }
