@@ -3,9 +3,8 @@
  * writes its log there. What the recorder makes of it then depends on the spool alone, and one that
  * is killed can be resumed.
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { messageOf } from '../../../base/errors.ts';
 import type { Failure } from '../../../base/failure.ts';
+import { SegmentFile } from '../../spool/segment-file.ts';
 import type { SpoolWriter } from '../../spool/spool-writer.ts';
 import { FrameKind, frame, numberFrame } from '../../../sources/kvm-tracepoints/frames.ts';
 import type { KvmTrace } from './trace.ts';
@@ -14,15 +13,13 @@ const DRAIN_MS = 10;
 
 export class KvmWriter implements SpoolWriter {
   readonly #trace: KvmTrace;
-  readonly #onProblem: (message: string) => void;
   readonly #timer: NodeJS.Timeout;
-  #file: number;
+  readonly #segment: SegmentFile;
   /** A round that the spool had no room for. */
   #unwritten: Buffer | undefined;
   /** The last round had records, some of which may wait for the end of another. */
   #hadPages = false;
   #finished = false;
-  #problem: string | undefined;
 
   /**
    * @param path the segment that is written first
@@ -38,8 +35,7 @@ export class KvmWriter implements SpoolWriter {
     },
   ) {
     this.#trace = trace;
-    this.#onProblem = options.onProblem;
-    this.#file = openSync(path, 'a', 0o600);
+    this.#segment = new SegmentFile(path, options.onProblem);
     if (options.takeOver !== undefined) {
       const read = options.takeOver === 'same' ? trace.eventsRead : -1;
       this.#unwritten = numberFrame(FrameKind.takenOver, read);
@@ -50,7 +46,8 @@ export class KvmWriter implements SpoolWriter {
 
   /** Writes down what has happened until now. */
   drain(): void {
-    if (this.#finished || (this.#unwritten !== undefined && !this.#write(this.#unwritten))) return;
+    if (this.#finished || (this.#unwritten !== undefined && !this.#segment.append(this.#unwritten)))
+      return;
     this.#unwritten = undefined;
     const frames: Buffer[] = [];
     const beganNs = this.#trace.drain((cpu, page) => {
@@ -62,31 +59,13 @@ export class KvmWriter implements SpoolWriter {
     frames.push(numberFrame(FrameKind.roundEnd, beganNs));
     const bytes = Buffer.concat(frames);
     // What does not fit is kept, and nothing more is read: what overruns then, the kernel counts.
-    if (!this.#write(bytes)) this.#unwritten = bytes;
-  }
-
-  /** All or nothing. */
-  #write(bytes: Buffer): boolean {
-    const { size } = fstatSync(this.#file);
-    try {
-      for (let done = 0; done < bytes.length;) done += writeSync(this.#file, bytes, done);
-      this.#problem = undefined;
-      return true;
-    } catch (error) {
-      ftruncateSync(this.#file, size);
-      const message = `the spool cannot be written: ${messageOf(error)}`;
-      if (message !== this.#problem) this.#onProblem(message);
-      this.#problem = message;
-      return false;
-    }
+    if (!this.#segment.append(bytes)) this.#unwritten = bytes;
   }
 
   /** As `Vm` does for QEMU's log. */
   logInto(path: string): Promise<void> {
-    const file = openSync(path, 'a', 0o600);
     this.drain();
-    closeSync(this.#file);
-    this.#file = file;
+    this.#segment.moveTo(path);
     return Promise.resolve();
   }
 
@@ -117,7 +96,7 @@ export class KvmWriter implements SpoolWriter {
     if (this.#finished) return;
     this.#finished = true;
     clearInterval(this.#timer);
-    closeSync(this.#file);
+    this.#segment.close();
     this.#trace.close();
   }
 }

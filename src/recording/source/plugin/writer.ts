@@ -3,12 +3,11 @@
  * them in order, and writes them into the spool. What the recorder makes of it then depends on the
  * spool alone. What a recorder that is killed has in its hands is lost, and the next one counts it.
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { messageOf } from '../../../base/errors.ts';
 import { goneFrame } from '../../../sources/plugin/frames.ts';
 import { WireType, message } from '../../../sources/plugin/wire.ts';
 import type { PluginLink } from './link.ts';
 import type { Failure } from '../../../base/failure.ts';
+import { SegmentFile } from '../../spool/segment-file.ts';
 import type { SpoolWriter } from '../../spool/spool-writer.ts';
 import type { LogTail, LogWriter } from './log-tail.ts';
 import { END_OF_TIME, isLater, Merge, type Moment } from './merge.ts';
@@ -35,7 +34,7 @@ export class PluginWriter implements SpoolWriter {
   readonly #merge = new Merge();
   readonly #timer: NodeJS.Timeout;
   readonly #waiting = new Set<() => void>();
-  #file: number;
+  readonly #segment: SegmentFile;
   #unwritten: Buffer[] = [];
   /** Up to when it is to be written down next. */
   #due: Moment | undefined;
@@ -45,13 +44,12 @@ export class PluginWriter implements SpoolWriter {
   #closed: Promise<void> | undefined;
   #onClosed: () => void = () => undefined;
   #finished = false;
-  #problem: string | undefined;
 
   /** @param path the segment that is written first */
   constructor(path: string, parts: WriterParts) {
     this.#parts = parts;
     this.#vm = parts.vm;
-    this.#file = openSync(path, 'a', 0o600);
+    this.#segment = new SegmentFile(path, parts.onProblem);
     if (parts.link.connected) this.#expectClose();
     parts.link.listenWith({
       onMessage: (type, body) => parts.failure.guard(() => this.#take(type, body)),
@@ -121,20 +119,11 @@ export class PluginWriter implements SpoolWriter {
   #write(...frames: Buffer[]): void {
     if (this.#finished) return;
     this.#unwritten.push(...frames);
-    const { size } = fstatSync(this.#file);
-    const bytes = this.#unwritten.length === 1 ? frames[0]! : Buffer.concat(this.#unwritten);
-    try {
-      for (let done = 0; done < bytes.length;) done += writeSync(this.#file, bytes, done);
-      this.#unwritten = [];
-      this.#problem = undefined;
-      this.#parts.link.hear(true);
-    } catch (error) {
-      ftruncateSync(this.#file, size);
-      this.#parts.link.hear(false);
-      const problem = `the spool cannot be written: ${messageOf(error)}`;
-      if (problem !== this.#problem) this.#parts.onProblem(problem);
-      this.#problem = problem;
-    }
+    const [only] = this.#unwritten;
+    const bytes = this.#unwritten.length === 1 ? only! : Buffer.concat(this.#unwritten);
+    const hasRoom = this.#segment.append(bytes);
+    if (hasRoom) this.#unwritten = [];
+    this.#parts.link.hear(hasRoom);
   }
 
   /** Resolves when what the guest has done until now is in the spool. */
@@ -150,9 +139,7 @@ export class PluginWriter implements SpoolWriter {
 
   /** As `Vm` does for QEMU's log. */
   logInto(path: string): Promise<void> {
-    const file = openSync(path, 'a', 0o600);
-    closeSync(this.#file);
-    this.#file = file;
+    this.#segment.moveTo(path);
     return Promise.resolve();
   }
 
@@ -189,7 +176,7 @@ export class PluginWriter implements SpoolWriter {
     if (this.#finished) return;
     this.#finished = true;
     clearInterval(this.#timer);
-    closeSync(this.#file);
+    this.#segment.close();
     this.#parts.failure.guard(() => this.#parts.log.close());
     this.#parts.link.close();
   }

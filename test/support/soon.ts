@@ -1,0 +1,2 @@
+/** For `vi.waitFor`: longer than a busy machine takes to do what is waited for. */
+export const SOON = { timeout: 20_000 };
