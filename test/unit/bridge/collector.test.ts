@@ -26,6 +26,7 @@ import { encodeEvent } from '../../../src/wire/messages.ts';
 import { badWire } from '../../support/bridge.ts';
 import { HEADER, captureOf } from '../../support/captures.ts';
 import { SAMPLE_ITEMS } from '../../support/sample-session.ts';
+import { SOON } from '../../support/soon.ts';
 
 /** A mark, sound in itself. */
 const FRAME = framed(encodeEvent({ kind: 'mark', timeNs: 0, text: 'x' }));
@@ -295,8 +296,9 @@ describe('a stranger', () => {
   ])('%s is refused, and the log says why', async (_, first, reason) => {
     const peer = new Peer().send(first);
     expect(await peer.refusal()).toContain(reason);
-    await vi.waitFor(() =>
-      expect(said.join('\n')).toMatch(/^127\.0\.0\.1:\d+: (refused|dropped): /m),
+    await vi.waitFor(
+      () => expect(said.join('\n')).toMatch(/^127\.0\.0\.1:\d+: (refused|dropped): /m),
+      SOON,
     );
     expect(said.join('\n')).toContain(reason);
     expect(said.join('\n')).not.toContain(TOKEN);
@@ -372,7 +374,7 @@ describe('a peer with the token', () => {
     await other.sink.end();
     expect(written('gpu.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
     expect(other.notices).toEqual([]);
-    await vi.waitFor(() => expect(said.join('\n')).toMatch(/lab bad: connection lost: /));
+    await vi.waitFor(() => expect(said.join('\n')).toMatch(/lab bad: connection lost: /), SOON);
   });
 
   test('that sends more than the window is dropped', async () => {
@@ -393,13 +395,14 @@ describe('a peer with the token', () => {
     await peer.welcome();
     peer.send(all.subarray(0, -5));
     peer.socket.end();
-    await vi.waitFor(() => expect(said.join('\n')).toContain('lab bad: connection lost: '));
+    await vi.waitFor(() => expect(said.join('\n')).toContain('lab bad: connection lost: '), SOON);
     const again = new Peer().send(hello());
     await again.welcome();
     const captureOffset = FILE_HEADER_BYTES + all.length;
     again.send(all, { kind: 'sync', captureOffset, kept: [] });
-    await vi.waitFor(() =>
-      expect(again.told).toContainEqual({ kind: 'acknowledgement', captureOffset }),
+    await vi.waitFor(
+      () => expect(again.told).toContainEqual({ kind: 'acknowledgement', captureOffset }),
+      SOON,
     );
     expect(written('bad.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
   });

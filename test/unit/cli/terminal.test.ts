@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Terminal } from '../../../src/cli/terminal.ts';
+import { SOON } from '../../support/soon.ts';
 
 let said = '';
 const unhandled = vi.fn<(error: unknown) => void>();
@@ -38,11 +39,12 @@ test('a mark for which there is no room is said to be none, and ends nothing', a
   );
   terminal.start();
   process.stdin.emit('data', Buffer.from('mlink up\r'));
-  await vi.waitFor(() =>
-    expect(said).toContain('the mark could not be put in: ENOSPC: no space left on device'),
+  await vi.waitFor(
+    () => expect(said).toContain('the mark could not be put in: ENOSPC: no space left on device'),
+    SOON,
   );
   // The status line is drawn by a timer, where nobody waits, too.
-  await vi.waitFor(() => expect(said).toContain('no status either'));
+  await vi.waitFor(() => expect(said).toContain('no status either'), SOON);
   terminal.stop();
   expect(unhandled).not.toHaveBeenCalled();
 });

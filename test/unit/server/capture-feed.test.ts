@@ -12,9 +12,9 @@ import { PayloadDecoder } from '../../../src/wire/payload.ts';
 import { writeBigCapture } from '../../support/big-capture.ts';
 import { EVENTS, HEADER } from '../../support/captures.ts';
 import { Workplace } from '../../support/cli.ts';
+import { SOON } from '../../support/soon.ts';
 
 const NOBODY: RecorderLink = { status: async () => undefined, mark: async () => undefined };
-const SOON = { timeout: 10_000 };
 
 afterEach(() => vi.restoreAllMocks());
 

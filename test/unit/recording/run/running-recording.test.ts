@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
 import { fakeRecording } from '../../../support/recording.ts';
+import { SOON } from '../../../support/soon.ts';
 
 const EVENT = { name: 'STOP', data: {}, timestampUs: 1_700_000_001_000_000 };
 
@@ -61,16 +62,17 @@ test('a state of the VM comes behind all that the guest did before it', async ()
   const ended = fake.recording.run();
   fake.say(EVENT);
   fake.say({ ...EVENT, name: 'RESUME' });
-  await vi.waitFor(() => expect(caughtUp).toHaveBeenCalledTimes(1));
+  await vi.waitFor(() => expect(caughtUp).toHaveBeenCalledTimes(1), SOON);
   // Nothing is said before the source has caught up, and then one after the other.
   expect(existsSync(fake.folder.journal)).toBe(false);
   catchUp();
-  await vi.waitFor(() => expect(caughtUp).toHaveBeenCalledTimes(2));
+  await vi.waitFor(() => expect(caughtUp).toHaveBeenCalledTimes(2), SOON);
   expect(readFileSync(fake.folder.journal, 'utf8')).toContain('"state":"paused"');
   expect(readFileSync(fake.folder.journal, 'utf8')).not.toContain('running');
   catchUp();
-  await vi.waitFor(() =>
-    expect(readFileSync(fake.folder.journal, 'utf8')).toContain('"state":"running"'),
+  await vi.waitFor(
+    () => expect(readFileSync(fake.folder.journal, 'utf8')).toContain('"state":"running"'),
+    SOON,
   );
   await fake.recording.end();
   await ended;
