@@ -5,6 +5,7 @@
  * Pulled like the decoder: `take` a batch or an event, then call `next` until it has no more.
  * Everything that it knows is in `snapshot`, so that a recording can go on in another process.
  */
+import { hex } from '../base/format.ts';
 import { NO_CPU, NO_MAPPING, Space } from '../model/access-batch.ts';
 import { isMsixTable } from '../machine/coverage.ts';
 import type { Counters, RecordingEvent } from '../model/events.ts';
@@ -339,7 +340,7 @@ export class Attribution {
         this.#queue.push({ ...event, timeNs });
         return;
       case 'ioeventfd': {
-        const place = `${event.region}+0x${event.offset.toString(16)}`;
+        const place = `${event.region}+${hex(event.offset)}`;
         const reason = `QEMU leaves writes of ${event.value} to ${place} to the kernel from here on`;
         this.note({ kind: 'loss', timeNs, count: -1, durationNs: 0, reason });
         return;

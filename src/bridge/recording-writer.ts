@@ -81,7 +81,7 @@ export class RecordingWriter {
 
   /**
    * Goes on where the sender and the state can both go on from. Throws MmioError `refused` where
-   * there is no such captureOffset, `io` where the outputs are not what they were.
+   * there is no such offset, `io` where the outputs are not what they were.
    */
   static async open(
     hello: Hello,

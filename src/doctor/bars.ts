@@ -1,3 +1,4 @@
+import { hex } from '../base/format.ts';
 import { deviceCoverage } from '../machine/coverage.ts';
 import { parseFlatView, type FlatRange } from '../machine/mtree.ts';
 import {
@@ -58,7 +59,7 @@ function checkPart(
   const [first] = same;
   const check = new Check('bar', `${device.name} ${first?.region ?? ''}`);
   const size = same.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
-  const at = same.map(({ offset }) => `+0x${offset.toString(16)}`).join(', ');
+  const at = same.map(({ offset }) => `+${hex(offset)}`).join(', ');
   const state: CoverageState = first?.state ?? 'unknown';
   const seen = `${state}: ${sizeText(size)} at ${at}`;
   const why = first?.why ?? '';

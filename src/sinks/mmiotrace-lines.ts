@@ -1,3 +1,4 @@
+import { hex, hex4 } from '../base/format.ts';
 import type { CoverageStatement } from '../model/coverage.ts';
 import type { Bar, Device } from '../model/device.ts';
 import type { EndEvent, LossEvent, RecordingHeader } from '../model/events.ts';
@@ -15,7 +16,7 @@ const MAX_DRIVER = 200;
 export function pcidevLine(device: Device): string {
   const head = [
     digits(device.bus).padStart(2, '0') + digits(device.devfn).padStart(2, '0'),
-    digits(device.vendorId).padStart(4, '0') + digits(device.deviceId).padStart(4, '0'),
+    hex4(device.vendorId) + hex4(device.deviceId),
     digits(device.irq),
   ];
   const starts = device.bars.map(startAndFlags);
@@ -114,7 +115,7 @@ export function coverageTexts(statement: CoverageStatement): string[] {
   const head = `coverage ${statement.phase}`;
   const ranges = statement.ranges.map((range) => {
     const place = `${asField(range.device)} ${asField(range.region)}`;
-    const bytes = `0x${digits(range.offset)}+0x${digits(range.lengthBytes)}`;
+    const bytes = `${hex(range.offset)}+${hex(range.lengthBytes)}`;
     return ours(`${head} ${place} ${bytes} ${range.state}: ${range.why || 'no reason known'}`);
   });
   const notes = statement.notes.map((note) => ours(`${head} note: ${note}`));

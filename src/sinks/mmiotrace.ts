@@ -1,3 +1,4 @@
+import { hex } from '../base/format.ts';
 import type { AccessBatch } from '../model/access-batch.ts';
 import type { LineEvent, MarkEvent, RecordingEvent, RecordingHeader } from '../model/events.ts';
 import { positionText } from '../model/position.ts';
@@ -116,7 +117,7 @@ export class MmiotraceSink implements Sink {
         if (this.#isPorts(event.mapping.region)) return '';
         const { mapId, gpa, lengthBytes } = event.mapping;
         const virt = ADDRESS.test(event.mapping.virt) ? event.mapping.virt : '0x0';
-        const fields = `0x${gpa.toString(16)} ${virt} 0x${lengthBytes.toString(16)} 0x0 0`;
+        const fields = `${hex(gpa)} ${virt} ${hex(lengthBytes)} 0x0 0`;
         return `MAP ${this.#time.text(timeNs)} ${mapId | 0} ${fields}\n`;
       }
       case 'unmap':

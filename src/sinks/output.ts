@@ -221,7 +221,7 @@ export class StreamOutput implements ByteOutput {
 /**
  * Compresses what it is given, piece by piece, as gzip members of their own (RFC 1952 allows any
  * number of them, and every gunzip reads them as one file). So the file can be cut and resumed
- *  after any flush, and pieces are compressed at the same time on other threads. Small ones
+ * after any flush, and pieces are compressed at the same time on other threads. Small ones
  * are gathered until a flush, since every member begins to learn again.
  */
 export class GzipOutput implements ByteOutput {

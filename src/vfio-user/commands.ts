@@ -1,3 +1,4 @@
+import { hex } from '../base/format.ts';
 import { messageOf } from '../base/errors.ts';
 import { escapeBytes } from '../base/escape.ts';
 import { REGION_COUNT, type RegisterDevice } from './device.ts';
@@ -92,7 +93,7 @@ function transferOf(name: string, device: RegisterDevice, payload: Buffer): Tran
   const size = device.regionBytes(region);
   if (count === 0 || count > MAX_TRANSFER_BYTES || offset + count > size) {
     const place = `region ${region}, which has ${size} bytes`;
-    refuse(`${name}: ${count} bytes at 0x${offset.toString(16)} of ${place}`, payload);
+    refuse(`${name}: ${count} bytes at ${hex(offset)} of ${place}`, payload);
   }
   return { region, offset, count };
 }

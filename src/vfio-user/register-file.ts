@@ -1,3 +1,4 @@
+import { hex } from '../base/format.ts';
 import type { Register } from './register.ts';
 import { bytesOf, valueOf } from './values.ts';
 
@@ -35,14 +36,14 @@ export class RegisterFile {
 
   #place(register: Register): void {
     const { offset, width } = register;
-    const at = `the register at 0x${offset.toString(16)}`;
+    const at = `the register at ${hex(offset)}`;
     if (!Number.isInteger(offset) || offset < 0 || offset + width > this.sizeBytes) {
       throw new RangeError(`${at} is outside of its region of ${this.sizeBytes} bytes`);
     }
     for (let byte = offset; byte < offset + width; byte++) {
       const other = this.#at.get(byte);
       if (other !== undefined) {
-        throw new RangeError(`${at} lies over the one at 0x${other.offset.toString(16)}`);
+        throw new RangeError(`${at} lies over the one at ${hex(other.offset)}`);
       }
       this.#at.set(byte, register);
     }

@@ -7,7 +7,7 @@ import type { History, HistoryEntry } from '../analysis/register-history.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { setSpan } from './actions.ts';
 import { ask } from './connection.ts';
-import { count } from '../base/format.ts';
+import { count, hex } from '../base/format.ts';
 import { changedBits } from '../analysis/bits.ts';
 import { bitList, hexDigits, length, moment, short } from './format.ts';
 import { LIST } from './shown.ts';
@@ -257,8 +257,7 @@ function Values({ entries }: { readonly entries: readonly HistoryEntry[] }) {
             font: '10px ui-monospace, monospace',
             grid: { stroke: color('--line'), width: 1 },
             ticks: { show: false },
-            values: (_, splits) =>
-              splits.map((value) => `0x${Math.max(0, Math.round(value)).toString(16)}`),
+            values: (_, splits) => splits.map((value) => hex(Math.max(0, Math.round(value)))),
           },
         ],
         series: [

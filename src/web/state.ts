@@ -1,4 +1,5 @@
 /** What the page knows, as signals; what a person chooses, and what follows from it. */
+import { hex } from '../base/format.ts';
 import { computed, signal } from '@preact/signals';
 import type { HistogramResult } from '../analysis/histogram.ts';
 import type { ReadsAndWrites } from '../analysis/region-counts.ts';
@@ -94,7 +95,7 @@ export function registerName({ region, offset }: Register): string {
   const { name, device } = known.regions[region] ?? { name: `region ${region}`, device: -1 };
   const several = known.devices.filter(Boolean).length > 1;
   const owner = several && device >= 0 ? `${known.deviceName(device)} ` : '';
-  return `${owner}${name}+0x${offset.toString(16)}`;
+  return `${owner}${name}+${hex(offset)}`;
 }
 
 export function sameRegister(a: Register | undefined, b: Register | undefined): boolean {
@@ -108,8 +109,8 @@ export function registerFilter({ region, offset }: Register): string {
   const several = known.devices.filter(Boolean).length > 1;
   const owner = several && device >= 0 ? `device="${known.deviceName(device)}" ` : '';
   return /^(?:BAR\d|ROM|config)$/i.test(name)
-    ? `${owner}${name.toLowerCase()}+0x${offset.toString(16)}`
-    : `${owner}region="${name}" offset=0x${offset.toString(16)}`;
+    ? `${owner}${name.toLowerCase()}+${hex(offset)}`
+    : `${owner}region="${name}" offset=${hex(offset)}`;
 }
 
 export function forget(): void {

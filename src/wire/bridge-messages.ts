@@ -92,7 +92,7 @@ function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage
       token: token ?? '',
       recording: recording ?? '',
       sender: sender ?? '',
-      captureOffset: placeOf(captureOffset),
+      captureOffset: byteCount(captureOffset),
       host: host ?? '',
       session: session ?? '',
       devices: devices ?? [],
@@ -104,20 +104,27 @@ function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage
       kind: 'welcome',
       version: version ?? 0,
       tool: tool ?? '',
-      captureOffset: placeOf(captureOffset),
-      windowBytes: placeOf(windowBytes),
+      captureOffset: byteCount(captureOffset),
+      windowBytes: byteCount(windowBytes),
       finished: finished ?? false,
     };
   }
   if (body.refusal) return { kind: 'refusal', reason: body.refusal.reason ?? '' };
   if (body.sync) {
     const { captureOffset, kept } = body.sync;
-    return { kind: 'sync', captureOffset: placeOf(captureOffset), kept: (kept ?? []).map(placeOf) };
+    return {
+      kind: 'sync',
+      captureOffset: byteCount(captureOffset),
+      kept: (kept ?? []).map(byteCount),
+    };
   }
   if (body.acknowledgement) {
-    return { kind: 'acknowledgement', captureOffset: placeOf(body.acknowledgement.captureOffset) };
+    return {
+      kind: 'acknowledgement',
+      captureOffset: byteCount(body.acknowledgement.captureOffset),
+    };
   }
-  if (body.finish) return { kind: 'finish', captureOffset: placeOf(body.finish.captureOffset) };
+  if (body.finish) return { kind: 'finish', captureOffset: byteCount(body.finish.captureOffset) };
   if (body.finished) return { kind: 'finished' };
   if (body.heartbeat) return { kind: 'heartbeat' };
   if (body.request) {
@@ -132,8 +139,8 @@ function toMessage(body: mmiobridge.v1.BridgeMessage.$Properties): BridgeMessage
 }
 
 /** Throws MmioError `protocol` for what is no number of bytes. */
-function placeOf(value: number | null | undefined): number {
-  const captureOffset = value ?? 0;
-  if (Number.isSafeInteger(captureOffset) && captureOffset >= 0) return captureOffset;
-  throw new MmioError('protocol', `${captureOffset} is no offset in a recording`);
+function byteCount(value: number | null | undefined): number {
+  const bytes = value ?? 0;
+  if (Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
+  throw new MmioError('protocol', `${bytes} is no offset in a recording`);
 }

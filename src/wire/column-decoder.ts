@@ -1,3 +1,4 @@
+import { hex } from '../base/format.ts';
 import { MmioError } from '../base/errors.ts';
 import { AccessBatch, NO_CPU } from '../model/access-batch.ts';
 import { bytesOf, MAX_OP, MAX_ROWS, MAX_SPACE, MAX_TARGETS, WIDTHS } from './columns.ts';
@@ -72,7 +73,7 @@ export class ColumnDecoder {
     for (let row = 0; row < rows; row++) {
       const kind = kinds[row]!;
       const bytes = WIDTH_OF_KIND[kind]!;
-      if (bytes === NO_KIND) throw damaged(`an access of kind 0x${kind.toString(16)}`);
+      if (bytes === NO_KIND) throw damaged(`an access of kind ${hex(kind)}`);
       op[row] = kind & 3;
       space[row] = (kind >> 2) & 3;
       width[row] = bytes;

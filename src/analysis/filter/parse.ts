@@ -3,6 +3,7 @@
  * parentheses as everywhere. Numbers are 64 bits, as two halves.
  */
 import { MmioError } from '../../base/errors.ts';
+import { Op, Space } from '../../model/access-batch.ts';
 
 export interface Wide {
   readonly lo: number;
@@ -46,16 +47,16 @@ export class FilterError extends MmioError {
 }
 
 const WORDS: Readonly<Record<string, Filter>> = {
-  r: { kind: 'op', code: 0 },
-  read: { kind: 'op', code: 0 },
-  reads: { kind: 'op', code: 0 },
-  w: { kind: 'op', code: 1 },
-  write: { kind: 'op', code: 1 },
-  writes: { kind: 'op', code: 1 },
-  unknown: { kind: 'op', code: 2 },
-  mmio: { kind: 'space', code: 0 },
-  pio: { kind: 'space', code: 1 },
-  config: { kind: 'space', code: 2 },
+  r: { kind: 'op', code: Op.read },
+  read: { kind: 'op', code: Op.read },
+  reads: { kind: 'op', code: Op.read },
+  w: { kind: 'op', code: Op.write },
+  write: { kind: 'op', code: Op.write },
+  writes: { kind: 'op', code: Op.write },
+  unknown: { kind: 'op', code: Op.unknown },
+  mmio: { kind: 'space', code: Space.mmio },
+  pio: { kind: 'space', code: Space.pio },
+  config: { kind: 'space', code: Space.config },
 };
 
 const FIELDS: Readonly<Record<string, NumberField | 'device' | 'region' | 'op' | 'space'>> = {

@@ -150,7 +150,6 @@ export function recordCommand(): AnyCommand {
       textExtra: options.textExtra,
       selection,
       overflow: options.overflow,
-      // The plugin always tells them.
       pc: options.pc === true,
       source: options.source,
       spoolLimitBytes: options.spoolLimit,

@@ -8,8 +8,7 @@ import { askControl } from '../../recording/session/control-socket.ts';
 import type { RecordingStatus } from '../../recording/session/status.ts';
 import type { RemoteState } from '../../recording/session/remote.ts';
 import {
-  listSessions,
-  listUnreadable,
+  findSessions,
   runDir,
   type ListedSession,
   type UnreadableSession,
@@ -34,13 +33,12 @@ interface Entry {
 }
 
 export async function runStatus(options: StatusOptions): Promise<void> {
-  const all = await listSessions();
-  const unreadable = await listUnreadable();
+  const { sessions, unreadable } = await findSessions();
   const collected = await listCollected();
   const isWanted = (id: string) => [undefined, id].includes(options.session);
-  const wanted = all.filter(({ info }) => isWanted(info.id));
+  const wanted = sessions.filter(({ info }) => isWanted(info.id));
   const ids = [
-    ...all.map(({ info }) => info.id),
+    ...sessions.map(({ info }) => info.id),
     ...[...unreadable, ...collected].map(({ id }) => id),
   ];
   if (!ids.some(isWanted) && options.session !== undefined) {

@@ -47,7 +47,7 @@ export async function learnPatiently(
 /**
  * Takes over aliases, and tells what of the selected devices is trapped.
  *
- * @param seesMsix accesses to the MSI-X table are recorded, too
+ * @param seen what the source sees of the parts that QEMU answers by itself
  */
 export async function lookAtMemory(
   qmp: QmpClient,

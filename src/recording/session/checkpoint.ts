@@ -10,6 +10,7 @@ import { RecordingCounts, type RecordingCountsSnapshot } from '../../analysis/re
 import type { CoverageRange } from '../../model/coverage.ts';
 import type { Device, Mapping, Region } from '../../model/device.ts';
 import type { SourcePosition } from '../../model/position.ts';
+import { positionSchema } from './saved.ts';
 
 /** What the recorder has beside the spool, its source and its outputs. */
 export interface RecordingState {
@@ -130,7 +131,7 @@ const coverage: z.ZodType<CoverageRange> = z.object({
 const readsAndWrites = z.object({ reads: number, writes: number });
 
 export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
-  position: z.object({ segment: number, offset: number }),
+  position: positionSchema,
   journalTaken: number,
   attribution: z.object({
     devices: z.object({ states: z.array(deviceState), regionCount: number }),

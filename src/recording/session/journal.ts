@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { systemCodeOf } from '../../base/errors.ts';
 import { isBefore, type SourcePosition } from '../../model/position.ts';
 import type { LossEvent, MarkEvent, NoticeEvent, VmStateEvent } from '../../model/events.ts';
-import { checkSaved, parseJson } from './saved.ts';
+import { checkSaved, parseJson, positionSchema } from './saved.ts';
 
 export interface JournalEntry {
   /** The event goes before the byte at this place. */
@@ -18,7 +18,7 @@ export interface JournalEntry {
 
 const time = z.object({ timeNs: z.number() });
 const entrySchema: z.ZodType<JournalEntry> = z.object({
-  at: z.object({ segment: z.number(), offset: z.number() }),
+  at: positionSchema,
   event: z.discriminatedUnion('kind', [
     time.extend({ kind: z.literal('mark'), text: z.string() }),
     time.extend({ kind: z.literal('notice'), text: z.string() }),

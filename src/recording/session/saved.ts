@@ -1,11 +1,17 @@
 /** What a recording keeps in its folder is checked when it is read: a file may be of anybody's making. */
 import { z } from 'zod';
 import { MmioError, messageOf } from '../../base/errors.ts';
+import type { SourcePosition } from '../../model/position.ts';
 
 /** Raised with every change of what is kept: another version's cannot be resumed. */
 export const SESSION_VERSION = 1;
 
 const LEFT = 'what was recorded until then is in the outputs; the rest is in the spool';
+
+export const positionSchema: z.ZodType<SourcePosition> = z.object({
+  segment: z.number(),
+  offset: z.number(),
+});
 
 /**
  * Throws MmioError `damaged` where a value is not what it should be.

@@ -192,31 +192,35 @@ export interface UnreadableSession {
   readonly error: MmioError;
 }
 
-/** All recordings of this user that run or wait to be resumed, oldest first. */
+/** What there is in the folder of this user's recordings. */
+export interface FoundSessions {
+  /** Those that run or wait to be resumed, oldest first. */
+  readonly sessions: readonly ListedSession[];
+  readonly unreadable: readonly UnreadableSession[];
+}
+
+/** The recordings of this user that run or wait to be resumed, oldest first. */
 export async function listSessions(): Promise<readonly ListedSession[]> {
-  return (await lookForSessions()).filter((it) => 'info' in it);
+  return (await findSessions()).sessions;
 }
 
-/** Those that are there and cannot be read. */
-export async function listUnreadable(): Promise<readonly UnreadableSession[]> {
-  return (await lookForSessions()).filter((it) => 'error' in it);
-}
-
-async function lookForSessions(): Promise<(ListedSession | UnreadableSession)[]> {
+/** As `listSessions`, with those that are there and cannot be read. */
+export async function findSessions(): Promise<FoundSessions> {
   const names = await readdir(runDir()).catch(() => []);
-  const found: (ListedSession | UnreadableSession)[] = [];
+  const sessions: ListedSession[] = [];
+  const unreadable: UnreadableSession[] = [];
   for (const name of names.toSorted()) {
     const folder = new SessionFolder(name);
     try {
       if (!(await exists(join(folder.path, 'session.json')))) continue;
       const info = await folder.readInfo();
       const alive = isAlive(info.recorder.pid, info.recorder.startTime);
-      found.push({ folder, info, alive });
+      sessions.push({ folder, info, alive });
     } catch (error) {
       if (!(error instanceof MmioError)) throw error;
       // One that ends just now takes its folder along.
-      if (error.code !== 'not-found') found.push({ id: name, error });
+      if (error.code !== 'not-found') unreadable.push({ id: name, error });
     }
   }
-  return found;
+  return { sessions, unreadable };
 }

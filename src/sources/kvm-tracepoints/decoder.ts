@@ -5,6 +5,7 @@
  * All of a round is read at once, and `position` is always between two: with `snapshot` it is all
  * that another process needs to go on.
  */
+import { hex } from '../../base/format.ts';
 import { escapeBytes } from '../../base/escape.ts';
 import type { SourcePosition } from '../../model/position.ts';
 import type { SpoolDecoder } from '../spool-decoder.ts';
@@ -203,7 +204,7 @@ export class KvmDecoder implements SpoolDecoder {
   /** What the kernel does not tell of an access, if it is one of those that are recorded. */
   #untold(row: number, count: number, reason: string): void {
     const address = this.#rounds.events.address[row]!;
-    if (this.#isRecorded(address)) this.#loss(count, `${reason} (at 0x${address.toString(16)})`);
+    if (this.#isRecorded(address)) this.#loss(count, `${reason} (at ${hex(address)})`);
   }
 
   #record(row: number): void {

@@ -1,3 +1,4 @@
+import { hex } from '../../base/format.ts';
 import { BAR_SLOTS, guestAddress, ROM_SLOT } from '../../model/device.ts';
 import type { Bar, Device, Mapping, Region } from '../../model/device.ts';
 import type { PciFunction } from './line-grammar.ts';
@@ -96,7 +97,7 @@ export class GuestMemory {
   }
 
   #ioremapWindowAt(gpa: number, lengthBytes: number): Place {
-    const name = `mem@0x${gpa.toString(16)}+0x${lengthBytes.toString(16)}`;
+    const name = `mem@${hex(gpa)}+${hex(lengthBytes)}`;
     const fields = { device: -1, kind: 'window', bar: -1, name, sizeBytes: lengthBytes } as const;
     const place = this.#region(name, fields);
     if (place !== undefined) return { ...place, regionOffset: 0 };

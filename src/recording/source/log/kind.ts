@@ -143,9 +143,10 @@ async function resume(parts: SourceParts, saved: unknown, savedState: unknown): 
   const info = checkSaved(logInfoSchema, saved, 'what is kept of the log');
   const state = checkSaved(logStateSchema, savedState, 'the state of the log');
   const { vm, folder, spool, header } = parts;
-  if (vm === undefined && info.trace !== null) KvmTrace.find(info.trace)?.close();
-  if (vm === undefined)
+  if (vm === undefined) {
+    if (info.trace !== null) KvmTrace.find(info.trace)?.close();
     return LogSource.open(parts, { info, trace: undefined, aligned: false, state });
+  }
   // The recorder may have died while it took itself off QEMU. Before the guard begins, which does the same.
   if (vm.holdsOpen(spool.currentPath) === false) {
     await vm.logInto(spool.nextPath);

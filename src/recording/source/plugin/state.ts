@@ -1,6 +1,7 @@
 /** What a recording from the QEMU plugin keeps for `resume`. */
 import { z } from 'zod';
 import type { PluginDecoderSnapshot } from '../../../sources/plugin/decoder.ts';
+import { positionSchema } from '../../session/saved.ts';
 import { lineCountsSchema } from '../log/state.ts';
 
 export interface PluginInfo {
@@ -12,6 +13,6 @@ export const pluginInfoSchema: z.ZodType<PluginInfo> = z.object({ target: z.stri
 
 export const pluginStateSchema: z.ZodType<PluginDecoderSnapshot> = z.object({
   numbers: z.array(z.number()),
-  log: z.object({ segment: z.number(), offset: z.number() }).nullable(),
+  log: positionSchema.nullable(),
   lines: lineCountsSchema,
 });

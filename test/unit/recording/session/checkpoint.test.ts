@@ -7,8 +7,8 @@ import { restoreState, takeCheckpoint } from '../../../../src/recording/session/
 import type { SessionInfo } from '../../../../src/recording/session/info.ts';
 import { Journal } from '../../../../src/recording/session/journal.ts';
 import {
+  findSessions,
   listSessions,
-  listUnreadable,
   SessionFolder,
 } from '../../../../src/recording/session/session-folder.ts';
 import { HEADER } from '../../../support/captures.ts';
@@ -136,7 +136,8 @@ describe('what a recording is', () => {
     };
     await expect(folder.readInfo()).rejects.toMatchObject(refusal);
     expect(await listSessions()).toEqual([]);
-    expect(await listUnreadable()).toMatchObject([{ id: INFO.id, error: refusal }]);
+    const { unreadable } = await findSessions();
+    expect(unreadable).toMatchObject([{ id: INFO.id, error: refusal }]);
     // Of before there were versions.
     writeFileSync(path, text.replace('"version":1,', ''));
     await expect(folder.readInfo()).rejects.toMatchObject({
