@@ -1,4 +1,5 @@
 /** Goes on with a recording that was interrupted. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MmioError } from '../../base/errors.ts';
 import type { Notice } from '../../base/notice.ts';
 import { isAlive, ourselves } from '../../machine/proc.ts';
@@ -10,6 +11,10 @@ import { SOURCES, type SourceName } from '../source/index.ts';
 import { Spool } from '../spool/spool.ts';
 import { type Started, assemble } from './assemble.ts';
 import type { ResumeOptions } from './options.ts';
+
+const ENDING_POLL_MS = 50;
+/** One that lives on for longer than this is not ending: it cannot be reached. */
+const ENDING_LIMIT_MS = 3000;
 
 /**
  * Goes on with a recording whose recorder was killed. Throws MmioError `refused` if it still runs, or
@@ -64,10 +69,19 @@ function requireSource({ id, source }: SessionInfo): SourceName {
 
 async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefined> {
   const { qemu, qmpAddress: address } = info;
-  if (qemu !== undefined && !isAlive(qemu.pid, qemu.startTime)) {
-    notice('QEMU has ended: writing what it left in the spool');
-    return undefined;
+  const isGone = () => qemu !== undefined && !isAlive(qemu.pid, qemu.startTime);
+  if (!isGone()) {
+    try {
+      const qmp = await QmpClient.connect(address);
+      return new Vm(qmp, { address, process: qemu, onProblem: notice });
+    } catch (error) {
+      // A QEMU that ends closes its monitor first.
+      for (let waitedMs = 0; !isGone(); waitedMs += ENDING_POLL_MS) {
+        if (qemu === undefined || waitedMs >= ENDING_LIMIT_MS) throw error;
+        await sleep(ENDING_POLL_MS);
+      }
+    }
   }
-  const qmp = await QmpClient.connect(address);
-  return new Vm(qmp, { address, process: qemu, onProblem: notice });
+  notice('QEMU has ended: writing what it left in the spool');
+  return undefined;
 }
