@@ -55,8 +55,8 @@ export function formatMissing({
   return [
     ...(bypassed === '' ? [] : [`accesses to ${bypassed} bypass QEMU`]),
     ...(emulated === '' ? [] : [`parts of ${emulated} are answered by QEMU`]),
-    ...(counters.lossEvents === 0 ? [] : [`loss in ${count(counters.lossEvents)} places`]),
-    ...(counters.damagedLines === 0 ? [] : [`${count(counters.damagedLines)} damaged lines`]),
+    ...(counters.lossEvents === 0 ? [] : [`loss in ${counted(counters.lossEvents, 'place')}`]),
+    ...(counters.damagedLines === 0 ? [] : [counted(counters.damagedLines, 'damaged line')]),
   ].join('; ');
 }
 
@@ -116,7 +116,7 @@ function formatLoss(counters: Counters): string[] {
   if (counters.lossEvents === 0) lines.push('loss      none');
   else {
     const known = counters.lost > 0 ? `${count(counters.lost)} accesses` : 'an unknown number';
-    lines.push(`loss      ${known}, in ${count(counters.lossEvents)} places (MARKs say where)`);
+    lines.push(`loss      ${known}, in ${counted(counters.lossEvents, 'place')} (MARKs say where)`);
   }
   if (counters.damagedLines > 0) {
     lines.push(`damaged   ${count(counters.damagedLines)} lines of the log could not be read`);

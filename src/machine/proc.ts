@@ -48,6 +48,14 @@ export function cmdlineOf(pid: number): string[] {
   return text === '' ? [] : text.replace(/\0$/, '').split('\0');
 }
 
+/** Processes whose command line has `text` in one of its words. */
+export function processesOf(text: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => cmdlineOf(pid).some((word) => word.includes(text)));
+}
+
 /**
  * When a process began, in clock ticks since the host booted (proc(5), field 22 of `stat`): with
  * the pid it names a process for good. undefined if it is gone.

@@ -48,6 +48,22 @@ export async function setTraceEvents(
   }
 }
 
+/**
+ * Which of these events are off. Few questions, since QEMU answers between two accesses: all events
+ * of vfio are one.
+ *
+ * @param patterns as `setTraceEvents` was given them
+ */
+export async function eventsOff(qmp: QmpCommands, patterns: readonly string[]): Promise<string[]> {
+  const questions = new Set(patterns.map((name) => name.replace(/^vfio_.*/, 'vfio_*')));
+  const states = await readTraceState(qmp, [...questions]);
+  const wanted = (event: string) =>
+    patterns.some((name) =>
+      name.endsWith('*') ? event.startsWith(name.slice(0, -1)) : event === name,
+    );
+  return [...states].filter(([event, on]) => !on && wanted(event)).map(([event]) => event);
+}
+
 /** Puts each event that `readTraceState` told of back to what it was; touches no other. */
 export async function restoreTraceState(
   qmp: QmpCommands,

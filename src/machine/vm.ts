@@ -156,9 +156,14 @@ export class Vm {
     return isAlive(process.pid, process.startTime);
   }
 
+  /** Paths of the files that QEMU has open; undefined where we may not look. */
+  openFiles(): readonly string[] | undefined {
+    return this.process === undefined ? undefined : openFilesOf(this.process.pid);
+  }
+
   /** Whether QEMU has this file open; undefined where we may not look. */
   holdsOpen(path: string): boolean | undefined {
-    return this.process === undefined ? undefined : openFilesOf(this.process.pid)?.includes(path);
+    return this.openFiles()?.includes(path);
   }
 
   /** Ends a VM that we started. Resolves when it is gone. */

@@ -1,6 +1,6 @@
 import type { CoverageStatement } from '../model/coverage.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
-import { bytes, count } from '../base/format.ts';
+import { bytes, count, counted } from '../base/format.ts';
 import { length, short } from './format.ts';
 import * as state from './state.ts';
 
@@ -151,10 +151,10 @@ function LossBadge() {
   const parts = [];
   if ((lossEvents ?? 0) > 0) {
     parts.push(
-      `${(lost ?? 0) > 0 ? count(lost ?? 0) : 'unknown number'} lost, in ${lossEvents} places`,
+      `${(lost ?? 0) > 0 ? count(lost ?? 0) : 'unknown number'} lost, in ${counted(lossEvents ?? 0, 'place')}`,
     );
   }
-  if ((damages ?? 0) > 0) parts.push(`${damages} damaged places`);
+  if ((damages ?? 0) > 0) parts.push(counted(damages ?? 0, 'damaged place'));
   if ((unknownFrames ?? 0) > 0) parts.push(`${unknownFrames} frames of a newer version left out`);
   return (
     <button

@@ -160,7 +160,7 @@ describe.each(pluginVariants())('the plugin in $name', (variant) => {
       } finally {
         await resumed.kill();
       }
-      expect(resumed.stderr()).toMatch(/loss {6}[\d,]+ accesses, in 1 places/);
+      expect(resumed.stderr()).toMatch(/loss {6}[\d,]+ accesses, in 1 place/);
       const text = place.text('log.mmiotrace');
       const lost = /Lost (\d+) events/.exec(text)?.[1];
       const { written, accesses } = countsIn(text);
@@ -183,7 +183,7 @@ describe.each(pluginVariants())('the plugin in $name', (variant) => {
     try {
       process.kill((await recorded(place)).qemuPid, 'SIGKILL');
       expect((await recorder.exited).status).toBe(1);
-      expect(recorder.stderr()).toContain('the recording is INCOMPLETE: loss in 1 places');
+      expect(recorder.stderr()).toContain('the recording is INCOMPLETE: loss in 1 place');
       const text = place.text('log.mmiotrace');
       const { written } = countsIn(text);
       expect(written.length).toBeGreaterThan(100);

@@ -197,8 +197,13 @@ export class Bench {
     return proxy;
   }
 
+  /** The words that start `mmiobridge`. */
+  argv(...args: readonly string[]): string[] {
+    return [process.execPath, CLI, ...args];
+  }
+
   cli(...args: readonly string[]): Run {
-    return this.start([process.execPath, CLI, ...args]);
+    return this.start(this.argv(...args));
   }
 
   /** Runs `mmiobridge` to its end; throws with its words if it failed. */

@@ -71,6 +71,7 @@ export async function fakeRecording(
       logInto: async () => undefined,
       trace: async () => undefined,
       holdsOpen: () => false,
+      disturbance: async () => undefined,
     },
     seen: 'none',
     failure: failure.promise,

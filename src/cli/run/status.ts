@@ -14,7 +14,7 @@ import {
   type UnreadableSession,
 } from '../../recording/session/session-folder.ts';
 import { MmioError, describeError } from '../../base/errors.ts';
-import { bytes, count } from '../../base/format.ts';
+import { bytes, count, counted } from '../../base/format.ts';
 import { answer, duration } from '../print.ts';
 
 export interface StatusOptions {
@@ -111,7 +111,7 @@ function formatOwn({ session, state, status, collected, problem }: Entry): strin
     `${session}  ${state}  ${duration(status.elapsedSeconds)}`,
     `  accesses  ${count(counters.reads + counters.writes)} (${count(counters.reads)} reads, ${count(counters.writes)} writes)`,
     ...Object.entries(status.devices).map(([name, n]) => `  ${name.padEnd(8)}  ${count(n)}`),
-    `  lost      ${counters.lossEvents === 0 ? '0' : `${counters.lost || 'an unknown number'}, in ${counters.lossEvents} places`}`,
+    `  lost      ${counters.lossEvents === 0 ? '0' : `${counters.lost || 'an unknown number'}, in ${counted(counters.lossEvents, 'place')}`}`,
     `  spool     ${bytes(status.spoolBytes)} of ${bytes(status.spoolLimitBytes)}`,
     ...(status.stalled === null ? [] : [`  stalled   ${status.stalled}`]),
     `  QEMU      process ${status.qemuPid ?? 'unknown'}, recorder ${status.recorderPid}`,

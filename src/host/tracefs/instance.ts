@@ -86,6 +86,17 @@ export class TraceInstance {
     this.#write('tracing_on', on ? '1' : '0');
   }
 
+  /** Which of `tracing_on` and the switches of these events are off. */
+  switchedOff(events: readonly string[]): readonly string[] {
+    return switchesOf(events).filter(
+      (file) => readFileSync(join(this.path, file), 'latin1').trim() === '0',
+    );
+  }
+
+  switchOn(events: readonly string[]): void {
+    for (const file of switchesOf(events)) this.#write(file, '1');
+  }
+
   get cpus(): readonly number[] {
     return readdirSync(join(this.path, 'per_cpu'))
       .map((name) => Number(/^cpu(\d+)$/.exec(name)?.[1]))
@@ -114,6 +125,10 @@ export class TraceInstance {
       return !existsSync(this.path);
     }
   }
+}
+
+function switchesOf(events: readonly string[]): string[] {
+  return ['tracing_on', ...events.map((event) => `events/kvm/${event}/enable`)];
 }
 
 /** The texts of the kernel's own description of its events, by file below `events`. */

@@ -3,11 +3,10 @@ import { resolve as resolvePath } from 'node:path';
 import type { RecordingCounts } from '../../analysis/recording-counts.ts';
 import type { Attribution } from '../../attribution/attribution.ts';
 import { LogAppender } from '../../machine/log-append.ts';
-import { ourselves, type ProcessRef } from '../../machine/proc.ts';
+import { ourselves } from '../../machine/proc.ts';
 import type { QemuProcess } from '../../machine/process.ts';
 import { readVcpus } from '../../machine/vcpus.ts';
 import type { Vm } from '../../machine/vm.ts';
-import type { RecordingHeader } from '../../model/events.ts';
 import { OutputSet } from '../../sinks/output-set.ts';
 import { RunningRecording } from '../run/running-recording.ts';
 import { restoreState, type Checkpoint } from '../session/checkpoint.ts';
@@ -39,32 +38,22 @@ export interface Started {
 
 const DEFAULT_SPOOL_LIMIT = 2 ** 30;
 
-interface Beginning {
-  readonly folder: SessionFolder;
-  readonly spool: Spool;
-  readonly vm: Vm;
-  readonly header: RecordingHeader;
-  readonly options: RecordOptions;
-  readonly source: SourceBeginning;
-  readonly child: QemuProcess | undefined;
-  readonly qemu: ProcessRef | undefined;
-  readonly launched: boolean;
-  readonly qmpAddress: string;
-}
-
-/** Begins a new recording. */
-export async function begin(beginning: Beginning): Promise<Started> {
-  const { folder, spool, vm, header, options, source, child } = beginning;
-  const { qemu, launched, qmpAddress } = beginning;
+/**
+ * What a recording will be. Written down before QEMU is touched: of a recorder that is killed from
+ * then on `status` and `resume` know.
+ */
+export async function announce(
+  folder: SessionFolder,
+  spool: Spool,
+  options: RecordOptions,
+  known: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'header' | 'sourceInfo'>,
+): Promise<SessionInfo> {
   const free = await spool.freeBytes();
   const info: SessionInfo = {
+    ...known,
     id: folder.id,
     recorder: ourselves(),
-    qemu,
-    launched,
-    qmpAddress,
     spoolDir: spool.dir,
-    header,
     selection: options.selection,
     outputs: options.outputs.map((path) => (path === '-' ? path : resolvePath(path))),
     remote: options.remote,
@@ -73,12 +62,29 @@ export async function begin(beginning: Beginning): Promise<Started> {
     overflow: options.overflow,
     spoolLimitBytes:
       options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
-    userLog: source.userLog,
+    userLog: undefined,
     source: options.source,
-    sourceInfo: undefined,
   };
+  await folder.writeInfo(info);
+  return info;
+}
+
+interface Beginning {
+  readonly folder: SessionFolder;
+  readonly spool: Spool;
+  readonly vm: Vm;
+  readonly info: SessionInfo;
+  readonly options: RecordOptions;
+  readonly source: SourceBeginning;
+  readonly child: QemuProcess | undefined;
+}
+
+/** Begins a new recording. */
+export async function begin(beginning: Beginning): Promise<Started> {
+  const { source } = beginning;
+  const info = { ...beginning.info, userLog: source.userLog };
   const open = (parts: SourceParts) => source.open(parts);
-  return assemble({ folder, spool, vm, info, options, child, open, checkpoint: undefined });
+  return assemble({ ...beginning, info, open, checkpoint: undefined });
 }
 
 interface Assembly {
@@ -123,6 +129,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     notice,
   });
   let remote: RemoteOutput | undefined;
+  let recording: RunningRecording | undefined;
   try {
     const { segment, offset } = checkpoint?.position ?? spool.position;
     source.decoder.beginSegment(segment, offset);
@@ -130,7 +137,6 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     const info = { ...assembly.info, sourceInfo: source.info };
     remote = await openRemote(info, options, attribution, checkpoint);
 
-    let recording: RunningRecording | undefined;
     const outputs = await OutputSet.open(info.outputs, {
       format: info.format,
       textExtra: info.textExtra,
@@ -171,6 +177,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     await recording.start();
     return { recording, counts, info, folder, child };
   } catch (error) {
+    await recording?.discard();
     source.stop();
     remote?.drop();
     throw error;

@@ -8,7 +8,8 @@ import { SessionFolder } from '../session/session-folder.ts';
 import { SOURCES } from '../source/index.ts';
 import type { SourceAttach } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
-import { type Started, begin } from './assemble.ts';
+import { requireAlone } from './alone.ts';
+import { type Started, announce, begin } from './assemble.ts';
 import { learnDevices, requireSelected } from './device-queries.ts';
 import { headerOf, startNow } from './header.ts';
 import type { RecordOptions } from './options.ts';
@@ -40,19 +41,17 @@ export async function recordAttach(address: string, options: RecordOptions): Pro
     const vm = new Vm(qmp, { address, process: qemu, onProblem: options.notice });
     const start = startNow();
     const { header, clock } = { header: kind.header, clock: attached.clock };
-    const source = await attached.begin({ vm, spool, start });
-    return await begin({
-      folder,
-      spool,
-      vm,
-      header: headerOf(start, qmp, { header, clock }, argv),
-      options,
-      source,
-      child: undefined,
+    const info = await announce(folder, spool, options, {
       qemu,
       launched: false,
       qmpAddress: address,
+      header: headerOf(start, qmp.version, { header, clock }, argv),
+      sourceInfo: attached.info,
     });
+    // Of two that begin at once one sees the other.
+    await requireAlone(vm, folder);
+    const source = await attached.begin({ vm, spool, start });
+    return await begin({ folder, spool, vm, info, options, source, child: undefined });
   } catch (error) {
     await attached?.undo();
     await qmp.close();

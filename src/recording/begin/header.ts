@@ -2,7 +2,6 @@
 import { TOOL } from '../../base/version.ts';
 import { wallClockMs } from '../../base/wall-clock.ts';
 import type { RecordingHeader } from '../../model/events.ts';
-import type { QmpClient } from '../../qmp/client.ts';
 import type { SourceKind, Start } from '../source/recording-source.ts';
 
 /** Session time 0 is now. */
@@ -14,7 +13,7 @@ export function startNow(): Start {
 
 export function headerOf(
   start: Start,
-  qmp: QmpClient,
+  qemuVersion: string,
   source: Pick<SourceKind, 'header' | 'clock'>,
   argv: readonly string[],
 ): RecordingHeader {
@@ -25,7 +24,7 @@ export function headerOf(
     source: header,
     clock,
     textBaseSec: 0,
-    qemuVersion: qmp.version,
+    qemuVersion,
     argv,
   };
 }

@@ -12,7 +12,7 @@ import { SessionFolder } from '../session/session-folder.ts';
 import { SOURCES } from '../source/index.ts';
 import type { SourceLaunch } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
-import { type Started, begin } from './assemble.ts';
+import { type Started, announce, begin } from './assemble.ts';
 import { learnDevices } from './device-queries.ts';
 import { headerOf, startNow } from './header.ts';
 import type { RecordOptions } from './options.ts';
@@ -59,27 +59,32 @@ export async function recordLaunch(
     spool = await createSpool(folder, options, await uidOf(plan.runAs));
     await launch.prepare(folder);
     const start = startNow();
+    const address = folder.qmpSocket;
+    const announced = await announce(folder, spool, options, {
+      qemu: undefined,
+      launched: true,
+      qmpAddress: address,
+      header: headerOf(start, '', kind, plan.argv),
+      sourceInfo: undefined,
+    });
     child = await launchQemu(plan, { stderrFile: folder.qemuStderr });
     const { pid } = child;
-    const address = folder.qmpSocket;
+    const qemu = processRef(pid);
+    await folder.writeInfo({ ...announced, qemu });
     const qmp = await child.orExit(connectPatiently(address, child.exited));
     const devices = new Devices(options.selection);
     await learnDevices(qmp, devices);
     const { selected } = devices;
     const source = await launch.begin({ qmp, pid, plan, start, selected });
-    const qemu = processRef(pid);
     const vm = new Vm(qmp, { address, process: qemu, child, onProblem: options.notice });
     const started = await begin({
       folder,
       spool,
       vm,
-      header: headerOf(start, qmp, kind, plan.argv),
+      info: { ...announced, qemu, header: headerOf(start, qmp.version, kind, plan.argv) },
       options,
       source,
       child,
-      qemu,
-      launched: true,
-      qmpAddress: address,
     });
     if (!plan.startPaused) await vm.resume().catch(unlessGone);
     return started;

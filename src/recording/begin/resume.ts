@@ -8,8 +8,10 @@ import { QmpClient } from '../../qmp/client.ts';
 import type { SessionInfo } from '../session/info.ts';
 import { SessionFolder } from '../session/session-folder.ts';
 import { SOURCES, type SourceName } from '../source/index.ts';
+import type { SourceKind } from '../source/recording-source.ts';
 import { Spool } from '../spool/spool.ts';
 import { type Started, assemble } from './assemble.ts';
+import { giveUp } from './give-up.ts';
 import type { ResumeOptions } from './options.ts';
 
 const ENDING_POLL_MS = 50;
@@ -29,34 +31,48 @@ export async function resumeRecording(id: string, options: ResumeOptions): Promi
       hint: '`mmiobridge status` shows it',
     });
   }
+  const kind = SOURCES[requireSource(before)];
+  if (!(await folder.hasBegun())) throw await giveUp(folder, before, kind, options.notice);
   if (before.outputs.includes('-')) {
     throw new MmioError('refused', 'a recording to standard output cannot be resumed', {
       evidence: `outputs: ${before.outputs.join(', ')}`,
       hint: `what is left of it lies in ${before.spoolDir}: convert it`,
     });
   }
-  const kind = SOURCES[requireSource(before)];
-  const checkpoint = await folder.readCheckpoint();
   const info: SessionInfo = { ...before, recorder: ourselves() };
-  const spool = await Spool.reopen(info.spoolDir, checkpoint.position);
-  const vm = await reconnect(info, options.notice);
-  await folder.removeControlSocket();
-  try {
-    return await assemble({
-      folder,
-      spool,
-      vm,
-      info,
-      options,
-      child: undefined,
-      checkpoint,
-      open: (parts) => kind.resume(parts, info.sourceInfo, checkpoint.source),
-    });
-  } catch (error) {
-    // QEMU talks to one at a time, and the connection would keep this process.
-    await vm?.qmp.close();
-    throw error;
+  for (;;) {
+    const vm = await reconnect(info, options.notice);
+    try {
+      return await goOn(folder, info, vm, kind, options);
+    } catch (error) {
+      // QEMU talks to one at a time, and the connection would keep this process.
+      await vm?.qmp.close();
+      const isLost = error instanceof MmioError && error.code === 'closed';
+      if (vm === undefined || !isLost || !(await isEnding(info))) throw error;
+    }
   }
+}
+
+async function goOn(
+  folder: SessionFolder,
+  info: SessionInfo,
+  vm: Vm | undefined,
+  kind: SourceKind,
+  options: ResumeOptions,
+): Promise<Started> {
+  const checkpoint = await folder.readCheckpoint();
+  const spool = await Spool.reopen(info.spoolDir, checkpoint.position);
+  await folder.removeControlSocket();
+  return assemble({
+    folder,
+    spool,
+    vm,
+    info,
+    options,
+    child: undefined,
+    checkpoint,
+    open: (parts) => kind.resume(parts, info.sourceInfo, checkpoint.source),
+  });
 }
 
 function requireSource({ id, source }: SessionInfo): SourceName {
@@ -69,19 +85,28 @@ function requireSource({ id, source }: SessionInfo): SourceName {
 
 async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefined> {
   const { qemu, qmpAddress: address } = info;
-  const isGone = () => qemu !== undefined && !isAlive(qemu.pid, qemu.startTime);
-  if (!isGone()) {
+  if (!isGone(info)) {
     try {
       const qmp = await QmpClient.connect(address);
       return new Vm(qmp, { address, process: qemu, onProblem: notice });
     } catch (error) {
-      // A QEMU that ends closes its monitor first.
-      for (let waitedMs = 0; !isGone(); waitedMs += ENDING_POLL_MS) {
-        if (qemu === undefined || waitedMs >= ENDING_LIMIT_MS) throw error;
-        await sleep(ENDING_POLL_MS);
-      }
+      if (!(await isEnding(info))) throw error;
     }
   }
   notice('QEMU has ended: writing what it left in the spool');
   return undefined;
+}
+
+function isGone({ qemu }: SessionInfo): boolean {
+  return qemu !== undefined && !isAlive(qemu.pid, qemu.startTime);
+}
+
+/** A QEMU that ends closes its monitor first: whether it is gone soon after. */
+async function isEnding(info: SessionInfo): Promise<boolean> {
+  if (info.qemu === undefined) return false;
+  for (let waitedMs = 0; waitedMs < ENDING_LIMIT_MS; waitedMs += ENDING_POLL_MS) {
+    if (isGone(info)) return true;
+    await sleep(ENDING_POLL_MS);
+  }
+  return false;
 }

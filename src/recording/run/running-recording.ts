@@ -68,6 +68,7 @@ export class RunningRecording {
         pausedFlag: parts.folder.pausedFlag,
         droppingFlag: parts.folder.droppingFlag,
         alreadyPaused: options.pausedByUs,
+        goodNs: parts.state.attribution.lastTimeNs,
         nowNs: () => this.#recorder.nowNs(),
         onProblem: options.notice,
       });
@@ -95,6 +96,14 @@ export class RunningRecording {
       });
       await this.#guard?.start();
     }
+  }
+
+  /** Lets go of what `start` has begun, where it failed. */
+  async discard(): Promise<void> {
+    await this.#guard?.stop();
+    this.#unsubscribe();
+    this.#server?.close();
+    await this.#options.parts.spool.close();
   }
 
   /** Runs to the end of the recording, and cleans up behind it. */
@@ -164,7 +173,7 @@ export class RunningRecording {
     const { parts, info, notice } = this.#options;
     const { vm, source } = parts;
     try {
-      await this.#guard?.stop();
+      await this.#guard?.finish();
       source.onEnding();
       if (vm !== undefined) await (info.launched ? vm.quit() : source.detach(vm));
     } catch (error) {

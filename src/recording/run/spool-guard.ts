@@ -1,16 +1,21 @@
 /**
  * Watches the spool while the recorder works or waits: has QEMU go on in a new segment when one is
- * full, and keeps the whole below its limit by pausing the guest or by dropping.
+ * full, and keeps the whole below its limit by pausing the guest or by dropping. Between that it has
+ * the source looked at.
  */
 import { access, rm, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors.ts';
 import type { Vm } from '../../machine/vm.ts';
+import { SourceWatch } from './source-watch.ts';
 import type { Journal } from '../session/journal.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { SpoolWriter } from '../spool/spool-writer.ts';
 
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
 const CHECK_MS = 25;
+/** A QEMU that does not answer is not waited for at the end. */
+const LAST_LOOK_MS = 1000;
 /** So many times what came between two checks may come until the guest stands still. */
 const RESERVE_CHECKS = 4;
 /** Of the limit: kept free at least, and at most. */
@@ -31,6 +36,8 @@ export interface GuardOptions {
   readonly alreadyPaused: boolean;
   /** A file that is there while trace events are off because of us. */
   readonly droppingFlag: string;
+  /** Session time up to which all is known to have come. */
+  readonly goodNs: number;
   readonly nowNs: () => number;
   readonly onProblem: (message: string) => void;
 }
@@ -38,6 +45,7 @@ export interface GuardOptions {
 export class SpoolGuard {
   readonly #options: GuardOptions;
   readonly #segmentBytes: number;
+  readonly #watch: SourceWatch;
   #usedBefore = 0;
   /** The most that came between two checks lately. */
   #burstBytes = 0;
@@ -51,6 +59,7 @@ export class SpoolGuard {
   constructor(options: GuardOptions) {
     this.#options = options;
     this.#paused = options.alreadyPaused;
+    this.#watch = new SourceWatch(options);
     // Small limits (tests, tiny tmpfs) still need segments that can be released one by one.
     this.#segmentBytes = Math.min(SEGMENT_BYTES, Math.max(64 * 1024, options.limitBytes / 4));
   }
@@ -66,6 +75,7 @@ export class SpoolGuard {
 
   async start(): Promise<void> {
     await this.#afterDroppingRecorder();
+    await this.#watch.look().catch((error: unknown) => this.#problem(error));
     this.#schedule();
   }
 
@@ -88,6 +98,19 @@ export class SpoolGuard {
     this.#stopped = true;
     clearTimeout(this.#timer);
     await this.#busy;
+  }
+
+  /** As `stop`, of a recording that is about to be taken off QEMU. */
+  async finish(): Promise<void> {
+    await this.stop();
+    if (this.dropping) return;
+    const late = sleep(LAST_LOOK_MS, undefined, { ref: false });
+    await Promise.race([this.#watch.lookLast(), late]).catch((error: unknown) => {
+      if (this.#options.vm.qmp.state === 'closed') return;
+      this.#options.onProblem(
+        `whether accesses came until the end is not known: ${messageOf(error)}`,
+      );
+    });
   }
 
   #schedule(): void {
@@ -122,6 +145,7 @@ export class SpoolGuard {
     const held = this.#paused || this.dropping;
     // While nothing is written, what has been read can be released only if QEMU is elsewhere.
     if (offset > this.#segmentBytes || (held && offset > 0)) await this.#rotate();
+    if (!this.dropping) await this.#watch.look();
   }
 
   async #rotate(): Promise<void> {

@@ -123,6 +123,11 @@ export class SessionFolder {
     return checkSaved(infoSchema, saved, this.#named('session.json'));
   }
 
+  /** Whether there is a place to go on from. */
+  hasBegun(): Promise<boolean> {
+    return exists(join(this.path, 'checkpoint.json'));
+  }
+
   /** Throws as `readInfo`. */
   async readCheckpoint(): Promise<Checkpoint> {
     const saved = parseJson(await this.#read('checkpoint.json'), this.#named('checkpoint.json'));
@@ -148,12 +153,6 @@ export class SessionFolder {
       return await readFile(join(this.path, name), 'utf8');
     } catch (error) {
       if (systemCodeOf(error) !== 'ENOENT') throw error;
-      if (name !== 'session.json') {
-        throw new MmioError('not-found', `recording ${this.id} had not yet begun`, {
-          evidence: `${join(this.path, name)}: ${messageOf(error)}`,
-          hint: `nothing was recorded: end its QEMU and remove ${this.path}`,
-        });
-      }
       const sessions = await listSessions();
       throw new MmioError('not-found', `no recording is called ${this.id}`, {
         evidence: `${join(this.path, name)}: ${messageOf(error)}`,

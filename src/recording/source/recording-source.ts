@@ -123,6 +123,8 @@ export interface RunningQemu {
 
 export interface SourceAttach {
   readonly clock: RecordingHeader['clock'];
+  /** What `giveUp` wants to know of a recording whose recorder is killed before it has begun. */
+  readonly info: unknown;
   /** QEMU itself writes into the spool, and has to get there. */
   readonly qemuWrites: boolean;
   /** Throws MmioError; QEMU is then as it was. */
@@ -135,6 +137,11 @@ export interface SourceAttach {
   undo(): Promise<void>;
 }
 
+export interface GiveUpOptions {
+  readonly spoolDir: string;
+  readonly notice: Notice;
+}
+
 /** How recordings from a source begin. */
 export interface SourceKind {
   readonly header: RecordingHeader['source'];
@@ -145,6 +152,13 @@ export interface SourceKind {
   /** Throws MmioError where this machine cannot; called before anything else. */
   requireAttachable(address: string, options: SourceOptions): void;
   attach(qemu: RunningQemu, options: SourceOptions): Promise<SourceAttach>;
+  /**
+   * Puts a QEMU that was attached to back as it was: the recorder was killed before the recording
+   * had begun. Throws MmioError.
+   *
+   * @param info that of `SourceAttach`
+   */
+  giveUp(vm: Vm, info: unknown, options: GiveUpOptions): Promise<void>;
   /**
    * Opens it for a recording that is resumed, whose spool stands at the checkpoint's position.
    * Throws MmioError `damaged` where `info` or `state` are not what they should be.

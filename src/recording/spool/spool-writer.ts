@@ -6,4 +6,14 @@ export interface SpoolWriter {
   trace(on: boolean): Promise<void>;
   /** Whether a segment may still grow; undefined where nobody can say. */
   holdsOpen(path: string): boolean | undefined;
+  /** Looks whether accesses still come as was arranged; undefined: they do. Throws where it cannot. */
+  disturbance(): Promise<Disturbance | undefined>;
+}
+
+/** Somebody else has a hand in it. */
+export interface Disturbance {
+  /** For people: `trace events are off: vfio_region_read` */
+  readonly what: string;
+  /** Arranges it again; throws where it cannot. */
+  putBack(): Promise<void>;
 }

@@ -19,6 +19,11 @@ export function segmentPath(dir: string, segment: number): string {
   return join(dir, String(segment).padStart(6, '0'));
 }
 
+/** Whether a path, or a name, is that of a segment. */
+export function isSegment(path: string): boolean {
+  return /(^|\/)\d{6}$/.test(path);
+}
+
 export class Spool {
   readonly dir: string;
   /** The newest segment: QEMU logs into it, or is about to. */
@@ -44,7 +49,7 @@ export class Spool {
 
   /** A spool that another process has begun to read; goes on at `position`. */
   static async reopen(dir: string, position: SourcePosition): Promise<Spool> {
-    const segments = (await readdir(dir)).filter((name) => /^\d{6}$/.test(name)).map(Number);
+    const segments = (await readdir(dir)).filter(isSegment).map(Number);
     const newest = Math.max(position.segment, ...segments);
     return new Spool(dir, Math.min(position.segment, ...segments), newest, position);
   }

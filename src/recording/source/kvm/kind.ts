@@ -50,6 +50,7 @@ export const kvmKind: SourceKind = {
     let trace: KvmTrace | undefined;
     return {
       clock: 'kernel',
+      info: undefined,
       qemuWrites: false,
       begin: async () => {
         const begun = await KvmTrace.begin(qmp, [...vcpus.keys()]);
@@ -59,6 +60,9 @@ export const kvmKind: SourceKind = {
       undo: async () => trace?.close(),
     };
   },
+
+  // Its trace is taken down when the next one begins.
+  giveUp: async () => undefined,
 
   resume: async (parts, info, state) => {
     const saved = checkSaved(kvmInfoSchema, info, 'what is kept of the trace');

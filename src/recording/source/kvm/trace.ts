@@ -23,6 +23,14 @@ const MAX_CPU_KB = 16 * 1024;
 /** Interrupt controllers and the HPET: no BAR lies there, and they are accessed all the time. */
 const NO_CHIPSET = 'gpa < 0xfec00000 || gpa > 0xffffffff';
 
+/** What is traced, below `events/kvm`, and what of it. */
+const EVENTS = {
+  kvm_emulate_insn: undefined,
+  kvm_mmio: NO_CHIPSET,
+  kvm_pio: undefined,
+  kvm_exit: PORT_EXITS,
+} as const;
+
 export class KvmTrace {
   readonly info: KvmTraceInfo;
   /** It was there already. */
@@ -63,12 +71,7 @@ export class KvmTrace {
     const { pid, startTime } = ourselves();
     const instance = TraceInstance.create(dir, `${PREFIX}${pid}-${startTime}`, {
       threads,
-      events: {
-        kvm_emulate_insn: undefined,
-        kvm_mmio: NO_CHIPSET,
-        kvm_pio: undefined,
-        kvm_exit: PORT_EXITS,
-      },
+      events: EVENTS,
       bufferKb: bufferKb(),
     });
     return new KvmTrace(instance, { instance: instance.name, baseNs, formats }, false);
@@ -101,6 +104,15 @@ export class KvmTrace {
 
   trace(on: boolean): void {
     this.#instance.trace(on);
+  }
+
+  /** What of it somebody has switched off, by the names of the kernel's files. */
+  get switchedOff(): readonly string[] {
+    return this.#closed ? [] : this.#instance.switchedOff(Object.keys(EVENTS));
+  }
+
+  switchOn(): void {
+    this.#instance.switchOn(Object.keys(EVENTS));
   }
 
   /**

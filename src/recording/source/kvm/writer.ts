@@ -5,7 +5,7 @@
  */
 import type { Failure } from '../../../base/failure.ts';
 import { SegmentFile } from '../../spool/segment-file.ts';
-import type { SpoolWriter } from '../../spool/spool-writer.ts';
+import type { Disturbance, SpoolWriter } from '../../spool/spool-writer.ts';
 import { FrameKind, frame, numberFrame } from '../../../sources/kvm-tracepoints/frames.ts';
 import type { KvmTrace } from './trace.ts';
 
@@ -78,6 +78,15 @@ export class KvmWriter implements SpoolWriter {
   /** Segments are left at once. */
   holdsOpen(): boolean {
     return false;
+  }
+
+  disturbance(): Promise<Disturbance | undefined> {
+    const off = this.#trace.switchedOff;
+    if (off.length === 0) return Promise.resolve(undefined);
+    return Promise.resolve({
+      what: `tracing was switched off (${off.join(', ')})`,
+      putBack: () => Promise.resolve(this.#trace.switchOn()),
+    });
   }
 
   /** Ends the trace; all of it is then in the spool. */

@@ -1,5 +1,5 @@
 /** QEMU's own log: the events of vfio and of memory regions, printed by QEMU into the spool. */
-import { resolve as resolvePath } from 'node:path';
+import { dirname, resolve as resolvePath } from 'node:path';
 import { findTraceDir } from '../../../host/tracefs/trace-dir.ts';
 import { stampsMessages, type UserLog } from '../../../machine/argv-user.ts';
 import { planLaunch, type LaunchPlan } from '../../../machine/argv.ts';
@@ -12,11 +12,13 @@ import {
   setTraceEvents,
 } from '../../../machine/trace-control.ts';
 import { readVcpus } from '../../../machine/vcpus.ts';
+import type { Vm } from '../../../machine/vm.ts';
 import { checkSaved } from '../../session/saved.ts';
-import { segmentPath } from '../../spool/spool.ts';
+import { isSegment, segmentPath } from '../../spool/spool.ts';
 import { KvmTrace } from '../kvm/trace.ts';
 import { resumeTrace, saveTrace } from '../kvm/trace-session.ts';
 import type {
+  GiveUpOptions,
   RunningQemu,
   SourceAttach,
   SourceBeginning,
@@ -26,7 +28,7 @@ import type {
   SourceParts,
 } from '../recording-source.ts';
 import { eventsForArgv, eventsForDevices } from '../trace-events.ts';
-import { waitUntilClosed } from './detach.ts';
+import { detachFromLog, waitUntilClosed } from './detach.ts';
 import { logInfoSchema, logStateSchema, type LogInfo } from './state.ts';
 import { LogSource } from './source.ts';
 import { forwardUserLog } from './user-lines.ts';
@@ -37,6 +39,7 @@ export const logKind: SourceKind = {
   launch,
   requireAttachable: (_address, { pc }) => void (pc && findTraceDir()),
   attach,
+  giveUp,
   resume,
 };
 
@@ -98,8 +101,10 @@ async function attach(qemu: RunningQemu, { pc }: SourceOptions): Promise<SourceA
     before.get(name) ?? false,
   ]);
   const undo: (() => Promise<unknown>)[] = [];
+  const restore = { events, log };
   return {
     clock: stampsMessages(argv) ? 'qemu' : 'poll',
+    info: { traceEvents, restore, trace: null } satisfies LogInfo,
     qemuWrites: true,
     begin: async ({ vm, spool, start }): Promise<SourceBeginning> => {
       // Before the log: of what KVM has not seen nobody knows the program counter.
@@ -117,7 +122,7 @@ async function attach(qemu: RunningQemu, { pc }: SourceOptions): Promise<SourceA
       await waitUntilClosed(vm, prelude);
       const info: LogInfo = {
         traceEvents,
-        restore: { events, log },
+        restore,
         trace: trace === undefined ? null : saveTrace(trace, start),
       };
       return {
@@ -139,22 +144,25 @@ async function attach(qemu: RunningQemu, { pc }: SourceOptions): Promise<SourceA
   };
 }
 
+async function giveUp(vm: Vm, saved: unknown, { spoolDir, notice }: GiveUpOptions): Promise<void> {
+  const { restore } = checkSaved(logInfoSchema, saved, 'what is kept of the log');
+  if (restore !== null) await detachFromLog(vm, restore, spoolDir, { notice, userLog: undefined });
+}
+
 async function resume(parts: SourceParts, saved: unknown, savedState: unknown): Promise<LogSource> {
   const info = checkSaved(logInfoSchema, saved, 'what is kept of the log');
   const state = checkSaved(logStateSchema, savedState, 'the state of the log');
-  const { vm, folder, spool, header } = parts;
+  const { vm, spool, header } = parts;
   if (vm === undefined) {
     if (info.trace !== null) KvmTrace.find(info.trace)?.close();
     return LogSource.open(parts, { info, trace: undefined, aligned: false, state });
   }
-  // The recorder may have died while it took itself off QEMU. Before the guard begins, which does the same.
-  if (vm.holdsOpen(spool.currentPath) === false) {
+  // The recorder may have died before it had QEMU go on in the segment that it made. What somebody
+  // else has changed since is put back where it is said, by who watches the source.
+  const isBehind = vm.openFiles()?.some((path) => dirname(path) === spool.dir && isSegment(path));
+  if (isBehind === true && vm.holdsOpen(spool.currentPath) === false) {
     await vm.logInto(spool.nextPath);
     spool.advanceWriter();
-  }
-  // Switching them on again after dropping is the guard's, which says so in the recording.
-  if (!(await folder.isDropping())) {
-    await setTraceEvents(await vm.connected(), info.traceEvents, true);
   }
   const before = info.trace ?? undefined;
   const trace = before && (await resumeTrace(vm, before));

@@ -1,6 +1,5 @@
 import { Failure } from '../../../base/failure.ts';
 import type { DeviceState } from '../../../attribution/device-state.ts';
-import { setTraceEvents } from '../../../machine/trace-control.ts';
 import type { Vm } from '../../../machine/vm.ts';
 import type { SourcePosition } from '../../../model/position.ts';
 import type { Tables } from '../../../model/tables.ts';
@@ -15,6 +14,7 @@ import { seenOfQemu } from '../trace-events.ts';
 import { detachFromLog } from './detach.ts';
 import type { LogInfo, LogState } from './state.ts';
 import { userLines } from './user-lines.ts';
+import { logWriter } from './writer.ts';
 
 interface LogOptions {
   readonly info: LogInfo;
@@ -45,7 +45,7 @@ export class LogSource implements RecordingSource {
       counts: state?.lines,
       ...userLines(parts.userLog),
     });
-    this.writer = vm && logWriter(vm, info.traceEvents);
+    this.writer = vm && logWriter(vm, parts.spool, info.traceEvents);
     this.#pc =
       trace &&
       new PcTap({
@@ -129,12 +129,4 @@ export class LogSource implements RecordingSource {
   stop(): void {
     this.#pc?.close();
   }
-}
-
-function logWriter(vm: Vm, traceEvents: readonly string[]): SpoolWriter {
-  return {
-    logInto: (path) => vm.logInto(path),
-    trace: async (on) => setTraceEvents(await vm.connected(), traceEvents, on),
-    holdsOpen: (path) => vm.holdsOpen(path),
-  };
 }

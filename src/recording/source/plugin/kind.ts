@@ -2,7 +2,6 @@
 import { MmioError } from '../../../base/errors.ts';
 import { planLaunch } from '../../../machine/argv.ts';
 import { findPlugin, onlyTcg, type Plugin } from '../../../machine/plugin.ts';
-import { setTraceEvents } from '../../../machine/trace-control.ts';
 import type { QmpClient } from '../../../qmp/client.ts';
 import { checkSaved } from '../../session/saved.ts';
 import { userLogOf } from '../log/kind.ts';
@@ -56,13 +55,11 @@ export const pluginKind: SourceKind = {
 
   attach: () => Promise.reject(new Error('a running QEMU cannot load a plugin')),
 
+  giveUp: async () => undefined,
+
   resume: async (parts, info, state) => {
     const saved = checkSaved(pluginInfoSchema, info, 'what is kept of the plugin');
     const from = checkSaved(pluginStateSchema, state, 'the state of the plugin');
-    const { vm, folder } = parts;
-    if (vm !== undefined && !(await folder.isDropping())) {
-      await setTraceEvents(await vm.connected(), BESIDE_PLUGIN, true);
-    }
     return PluginSource.open(parts, saved, { state: from });
   },
 };

@@ -1,6 +1,6 @@
 /** Reads the lines of QEMU's log as they come, and has QEMU begin another file when one is long. */
 import { open, rm, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { systemCodeOf } from '../../../base/errors.ts';
 import type { SourcePosition } from '../../../model/position.ts';
 import { MAX_LINE_BYTES } from '../../../sources/qemu-log/decoder.ts';
@@ -63,7 +63,8 @@ export class LogTail {
       this.#position.offset > MAX_FILE_BYTES &&
       writer !== undefined
     ) {
-      this.#turn(writer);
+      // It is tried again.
+      void this.turn(writer).catch(() => undefined);
     }
     return lines;
   }
@@ -124,16 +125,22 @@ export class LogTail {
     return true;
   }
 
-  #turn(writer: LogWriter): void {
+  /** Whether a path is that of a file that is read here. */
+  isOurs(path: string): boolean {
+    return dirname(path) === this.#dir && /^log-\d{6}$/.test(basename(path));
+  }
+
+  /** Has QEMU go on in another file; throws what it says. */
+  async turn(writer: LogWriter): Promise<void> {
     if (this.#isTurning) return;
     this.#isTurning = true;
-    const next = this.#position.segment + 1;
-    writer
-      .logInto(logPath(this.#dir, next))
-      .then(() => (this.#newest = next))
-      // It is tried again.
-      .catch(() => undefined)
-      .finally(() => (this.#isTurning = false));
+    const next = this.#newest + 1;
+    try {
+      await writer.logInto(logPath(this.#dir, next));
+      this.#newest = next;
+    } finally {
+      this.#isTurning = false;
+    }
   }
 
   async close(): Promise<void> {

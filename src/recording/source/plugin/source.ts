@@ -6,7 +6,9 @@ import { FrameKind, goneFrame, logPositionOf } from '../../../sources/plugin/fra
 import { HEAD_BYTES, WireType, type GuestRange } from '../../../sources/plugin/wire.ts';
 import { segmentPath, type Spool } from '../../spool/spool.ts';
 import { userLines } from '../log/user-lines.ts';
+import { logDisturbance } from '../log/writer.ts';
 import type { RecordingSource, SourceParts } from '../recording-source.ts';
+import { BESIDE_PLUGIN } from '../trace-events.ts';
 import { listenForPlugin, type PluginLink } from './link.ts';
 import { LogTail } from './log-tail.ts';
 import { END_OF_TIME, Merge } from './merge.ts';
@@ -128,6 +130,11 @@ async function openWriter(
     link,
     log,
     vm,
+    disturbance: () =>
+      logDisturbance(vm, BESIDE_PLUGIN, {
+        isOurs: (path) => log.isOurs(path),
+        logAgain: () => log.turn(vm),
+      }),
     failure,
     onProblem: notice,
   });

@@ -8,7 +8,7 @@ import { WireType, message } from '../../../sources/plugin/wire.ts';
 import type { PluginLink } from './link.ts';
 import type { Failure } from '../../../base/failure.ts';
 import { SegmentFile } from '../../spool/segment-file.ts';
-import type { SpoolWriter } from '../../spool/spool-writer.ts';
+import type { Disturbance, SpoolWriter } from '../../spool/spool-writer.ts';
 import type { LogTail, LogWriter } from './log-tail.ts';
 import { END_OF_TIME, isLater, Merge, type Moment } from './merge.ts';
 
@@ -23,6 +23,8 @@ export interface WriterParts {
   readonly log: LogTail;
   /** undefined: QEMU is gone. */
   readonly vm: LogWriter | undefined;
+  /** What somebody else has done to QEMU's log. */
+  readonly disturbance: SpoolWriter['disturbance'];
   readonly failure: Failure;
   readonly onProblem: (message: string) => void;
 }
@@ -151,6 +153,10 @@ export class PluginWriter implements SpoolWriter {
   /** Segments are left at once. */
   holdsOpen(): boolean {
     return false;
+  }
+
+  disturbance(): Promise<Disturbance | undefined> {
+    return this.#parts.disturbance();
   }
 
   /** QEMU has ended: writes down what it has left. */

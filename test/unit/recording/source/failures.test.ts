@@ -65,6 +65,7 @@ test("of QEMU's log beside the plugin's records", async () => {
     link: link as unknown as PluginLink,
     log: log as unknown as LogTail,
     vm: undefined,
+    disturbance: async () => undefined,
     failure,
     onProblem: () => undefined,
   });

@@ -34,6 +34,7 @@ test('a single frame that the spool had no room for is written when it has', asy
     link: link as unknown as PluginLink,
     log: log as unknown as LogTail,
     vm: undefined,
+    disturbance: async () => undefined,
     failure: new Failure(),
     onProblem: () => undefined,
   });

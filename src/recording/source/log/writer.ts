@@ -1,0 +1,50 @@
+import { dirname } from 'node:path';
+import { eventsOff, setTraceEvents } from '../../../machine/trace-control.ts';
+import type { Vm } from '../../../machine/vm.ts';
+import { isSegment, type Spool } from '../../spool/spool.ts';
+import type { Disturbance, SpoolWriter } from '../../spool/spool-writer.ts';
+
+/** QEMU itself, told over QMP. */
+export function logWriter(vm: Vm, spool: Spool, traceEvents: readonly string[]): SpoolWriter {
+  return {
+    logInto: (path) => vm.logInto(path),
+    trace: async (on) => setTraceEvents(await vm.connected(), traceEvents, on),
+    holdsOpen: (path) => vm.holdsOpen(path),
+    disturbance: () =>
+      logDisturbance(vm, traceEvents, {
+        isOurs: (path) => dirname(path) === spool.dir && isSegment(path),
+        logAgain: async () => {
+          await vm.logInto(spool.nextPath);
+          spool.advanceWriter();
+        },
+      }),
+  };
+}
+
+/**
+ * What somebody else has done to the log that we have of a QEMU. Throws what `QmpClient.execute`
+ * throws: without its answer nothing is known of a QEMU that may just be ending.
+ */
+export async function logDisturbance(
+  vm: Vm,
+  traceEvents: readonly string[],
+  log: {
+    readonly isOurs: (path: string) => boolean;
+    readonly logAgain: () => Promise<void>;
+  },
+): Promise<Disturbance | undefined> {
+  const isElsewhere = vm.openFiles()?.some(log.isOurs) === false;
+  const off = await eventsOff(vm.qmp, traceEvents);
+  if (!isElsewhere && off.length === 0) return undefined;
+  const what = [
+    ...(isElsewhere ? ["QEMU's log was sent elsewhere"] : []),
+    ...(off.length > 0 ? [`trace events were switched off (${off.join(', ')})`] : []),
+  ];
+  return {
+    what: what.join(', and '),
+    putBack: async () => {
+      if (isElsewhere) await log.logAgain();
+      await setTraceEvents(await vm.connected(), off, true);
+    },
+  };
+}
