@@ -87,6 +87,39 @@ async function recordOnce(guest: Guest, name: string): Promise<void> {
 }
 
 describe('attaching to a QEMU that runs', () => {
+  test('and being killed while it begins: resume puts it back as it was', async () => {
+    const guest = await bench.guest(await hammer());
+    const before = await stateOf(guest);
+    const ends: string[] = [];
+    for (const afterMs of [150, 200, 250, 300, 350, 400]) {
+      const run = bench.cli(
+        'record',
+        '--qmp',
+        guest.socket,
+        '--device',
+        'dut',
+        '-o',
+        'x.mmiotrace',
+      );
+      await sleep(afterMs);
+      await run.kill();
+      const [entry] = JSON.parse(await bench.answer('status', '--json')) as { session: string }[];
+      if (entry === undefined) continue;
+      const resumed = bench.cli('resume', entry.session);
+      await until('it ends, or goes on', () => /^resuming |record again/m.test(resumed.stderr));
+      if (resumed.stderr.includes('resuming')) resumed.child.kill('SIGINT');
+      ends.push(`${await resumed.code()} ${resumed.stderr}`);
+      const open = openFiles(guest.pid).filter((path) => path.startsWith(bench.path('run')));
+      ends.push(...open.map((path) => `after ${afterMs} ms, ${ends.at(-1)}: open is ${path}`));
+    }
+    expect(ends.length).toBeGreaterThan(0);
+    for (const end of ends) {
+      expect(end).toMatch(/^(1 .*QEMU is as it was\n.*record again|130 resuming)/s);
+    }
+    expect(await stateOf(guest)).toEqual(before);
+    expect(openFiles(guest.pid).filter((path) => path.startsWith(bench.path('run')))).toEqual([]);
+  });
+
   test('three times, and each time it is as it was before; its own log in a file goes on', async () => {
     const own = words('-D own.log -trace memory_region_ops_write');
     const guest = await bench.guest(await hammer(...own));

@@ -75,6 +75,18 @@ async function expectNothingLeft(): Promise<void> {
   expect(bench.sessions()).toEqual([]);
 }
 
+/** Ends whatever a recorder has left, as `status` says. */
+async function clearedAway(): Promise<string> {
+  const [entry] = await bench.status();
+  if (entry === undefined) return bench.qemus().length === 0 ? 'no QEMU' : 'a QEMU';
+  if (entry.state !== 'interrupted') return entry.state;
+  const resumed = bench.start(['resume', entry.session]);
+  await until('it ends, or goes on', () => /^resuming |record again/m.test(resumed.stderr));
+  if (resumed.stderr.includes('resuming')) resumed.kill('SIGINT');
+  const { status } = await resumed.exited;
+  return `${status} ${resumed.stderr}`;
+}
+
 describe('a recorder that is killed', () => {
   test('is resumed: every access once, in all outputs', async () => {
     const pairs = 300_000;
@@ -142,6 +154,28 @@ describe('a recorder that is killed', () => {
     await resumed.exited;
     expect(resumed.stderr).toContain('QEMU has ended: writing what it left');
     expectComplete(bench.read('x.mmiotrace'));
+    await expectNothingLeft();
+  });
+
+  test('while it begins leaves nothing that cannot be seen and cleared away', async () => {
+    for (const afterMs of [120, 180, 220, 260, 300, 350, 400, 500]) {
+      const recorder = bench.start([
+        'record',
+        '--device',
+        'dut',
+        ...TEXT,
+        '--',
+        ...(await endless()),
+      ]);
+      await sleep(afterMs);
+      await killRecorder(recorder);
+      const became = await clearedAway();
+      expect(became, `after ${afterMs} ms`).toMatch(
+        /^(no QEMU|1 .*nothing is left of it: record again|130 resuming)/s,
+      );
+    }
+    // A folder in which nothing had been written yet goes with the next recording.
+    await bench.run('record', ...TEXT, '--', 'no-such-qemu');
     await expectNothingLeft();
   });
 

@@ -63,7 +63,7 @@ function expectGapIsLoss(text: string): void {
   const losses = [...text.matchAll(/^MARK (\S+) Lost an unknown number of events within \S+ s/gm)];
   const ends = [...text.matchAll(/^MARK (\S+) mmiobridge: accesses come again/gm)];
   expect([losses.length, ends.length]).toEqual([1, 1]);
-  const [from, until] = [losses, ends].map(([mark]) => Number(mark?.[1]));
+  const [from, to] = [losses, ends].map(([mark]) => Number(mark?.[1]));
   const counts = countsIn(text);
   const jumps = counts.flatMap((now, at) => {
     const before = counts[at - 1];
@@ -74,8 +74,8 @@ function expectGapIsLoss(text: string): void {
   for (const { before, behind } of jumps) {
     expect(before).toBeGreaterThan(from! - 0.001);
     // The first behind it may come later: until then there is nothing to see.
-    expect(before).toBeLessThan(until! + 0.001);
-    expect(behind).toBeLessThan(until! + 0.1);
+    expect(before).toBeLessThan(to! + 0.001);
+    expect(behind).toBeLessThan(to! + 0.1);
   }
   expect(text).toMatch(/mmiobridge: end incomplete, .*, lost at least 0, in 1 places/);
 }

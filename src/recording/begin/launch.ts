@@ -65,7 +65,7 @@ export async function recordLaunch(
       launched: true,
       qmpAddress: address,
       header: headerOf(start, '', kind, plan.argv),
-      sourceInfo: undefined,
+      sourceInfo: null,
     });
     child = await launchQemu(plan, { stderrFile: folder.qemuStderr });
     const { pid } = child;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { VERSION } from '../../base/version.ts';
-import { isAlive } from '../../machine/proc.ts';
+import { isAlive, startTimeOf } from '../../machine/proc.ts';
 import { checkpointSchema, type Checkpoint } from './checkpoint.ts';
 import { infoSchema, type SessionInfo } from './info.ts';
 import { checkSaved, parseJson, SESSION_VERSION } from './saved.ts';
@@ -43,6 +43,7 @@ export class SessionFolder {
   /** A new folder, named for the time and our process. */
   static async create(): Promise<SessionFolder> {
     await makeRunDir();
+    await removeBeginnings();
     const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
     const dir = new SessionFolder(`${stamp}-${process.pid}`);
     await mkdir(dir.path, { mode: 0o711 });
@@ -123,6 +124,11 @@ export class SessionFolder {
     return checkSaved(infoSchema, saved, this.#named('session.json'));
   }
 
+  /** Whether it says what recording it is of. */
+  isKnown(): Promise<boolean> {
+    return exists(join(this.path, 'session.json'));
+  }
+
   /** Whether there is a place to go on from. */
   hasBegun(): Promise<boolean> {
     return exists(join(this.path, 'checkpoint.json'));
@@ -169,6 +175,16 @@ export class SessionFolder {
   }
 }
 
+/** Folders of recorders that were killed before they had written anything into them. */
+async function removeBeginnings(): Promise<void> {
+  for (const name of await readdir(runDir())) {
+    const pid = /^\d{8}T\d{6}-(\d+)$/.exec(name)?.[1];
+    if (pid === undefined || startTimeOf(Number(pid)) !== undefined) continue;
+    const folder = new SessionFolder(name);
+    if (!(await folder.isKnown())) await folder.remove();
+  }
+}
+
 const versionSchema = z.object({ version: z.number().optional(), tool: z.string().optional() });
 
 function exists(path: string): Promise<boolean> {
@@ -211,7 +227,7 @@ export async function findSessions(): Promise<FoundSessions> {
   for (const name of names.toSorted()) {
     const folder = new SessionFolder(name);
     try {
-      if (!(await exists(join(folder.path, 'session.json')))) continue;
+      if (!(await folder.isKnown())) continue;
       const info = await folder.readInfo();
       const alive = isAlive(info.recorder.pid, info.recorder.startTime);
       sessions.push({ folder, info, alive });

@@ -50,7 +50,7 @@ export const kvmKind: SourceKind = {
     let trace: KvmTrace | undefined;
     return {
       clock: 'kernel',
-      info: undefined,
+      info: null,
       qemuWrites: false,
       begin: async () => {
         const begun = await KvmTrace.begin(qmp, [...vcpus.keys()]);
