@@ -3,6 +3,7 @@ import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { LogTarget } from './log-target.ts';
 import type { QmpCommands } from './trace-control.ts';
 
+const PROBE = 'mmiobridge-probe-';
 let probes = 0;
 
 /**
@@ -41,6 +42,7 @@ export interface RestoredLog {
  * @throws MmioError `refused` if QEMU takes not even /dev/null
  */
 export async function restoreLog(qmp: QmpCommands, previous: LogTarget): Promise<RestoredLog> {
+  await removeProbes(qmp);
   const attempts = [...(await attemptsFor(qmp, previous)), nowhere(previous)];
   let words = '';
   for (const attempt of attempts) {
@@ -111,7 +113,7 @@ async function appends(qmp: QmpCommands): Promise<boolean> {
  * @throws MmioError `refused` with QEMU's words
  */
 export async function probeWritable(qmp: QmpCommands, path: string): Promise<void> {
-  const id = `mmiobridge-probe-${process.pid}-${++probes}`;
+  const id = `${PROBE}${process.pid}-${++probes}`;
   try {
     await qmp.execute('chardev-add', { id, backend: { type: 'file', data: { out: path } } });
   } catch (error) {
@@ -119,6 +121,16 @@ export async function probeWritable(qmp: QmpCommands, path: string): Promise<voi
     throw refused(path, words, `QEMU cannot write ${path}`, error);
   }
   await qmp.execute('chardev-remove', { id });
+}
+
+/** A recorder that is killed may leave one behind, and with it an open file. */
+async function removeProbes(qmp: QmpCommands): Promise<void> {
+  const answer = await qmp.execute('query-chardev');
+  const chardevs = Array.isArray(answer) ? (answer as readonly { readonly label?: unknown }[]) : [];
+  for (const { label } of chardevs) {
+    if (typeof label !== 'string' || !label.startsWith(PROBE)) continue;
+    await qmp.execute('chardev-remove', { id: label });
+  }
 }
 
 function refused(path: string, words: string, message: string, cause?: unknown): MmioError {
