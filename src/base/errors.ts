@@ -48,6 +48,13 @@ export function systemCodeOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** The file system has no room: the same may work later. */
+export function isNoRoom(error: unknown): boolean {
+  const code =
+    systemCodeOf(error) ?? (error instanceof Error ? systemCodeOf(error.cause) : undefined);
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
 /** On one line: the message, with the evidence or the system's code where there is one. */
 export function describeError(error: unknown): string {
   if (error instanceof MmioError) {

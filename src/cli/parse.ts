@@ -7,6 +7,11 @@ import { TEXT_EXTRAS, type TextExtra } from '../sinks/text-extra.ts';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
+/** Segments have to be released one by one, and the guest is paused before it is reached. */
+const MIN_SPOOL_LIMIT = 2 ** 20;
+/** What `setTimeout` takes is 2^31 - 1 ms. */
+const MAX_SECONDS = 24 * 24 * 3600;
+
 /** `512M`, `2G`, a plain number of bytes. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?$/i.exec(text.trim());
@@ -17,11 +22,21 @@ export function parseSize(text: string): number {
   return Math.floor(Number(match[1]) * unit);
 }
 
-/** `12`, `0.5` */
+/** As `parseSize`, of the spool's limit. */
+export function parseSpoolLimit(text: string): number {
+  const size = parseSize(text);
+  if (size >= MIN_SPOOL_LIMIT) return size;
+  throw new InvalidArgumentError(`${text} is too little: the least is 1M.`);
+}
+
+/** `12`, `0.5`; a timer takes no more than 24 days. */
 export function parseSeconds(text: string): number {
   const seconds = Number(text);
-  if (!Number.isFinite(seconds) || seconds <= 0) {
+  if (text.trim() === '' || !Number.isFinite(seconds) || seconds <= 0) {
     throw new InvalidArgumentError(`${text} is no number of seconds.`);
+  }
+  if (seconds > MAX_SECONDS) {
+    throw new InvalidArgumentError(`${text} is too long: the most is ${MAX_SECONDS}, 24 days.`);
   }
   return seconds;
 }
@@ -39,8 +54,9 @@ export function parsePort(text: string): number {
   return port;
 }
 
-/** Gathers an option that may be given several times. */
+/** Gathers an option that may be given several times. A name that is empty fits too much. */
 export function gather(value: string, before: readonly string[] | undefined): string[] {
+  if (value.trim() === '') throw new InvalidArgumentError('it is empty.');
   return [...(before ?? []), value];
 }
 

@@ -98,7 +98,10 @@ describe('attaching to a QEMU that runs', () => {
       await sleep(afterMs);
       await run.kill();
       const resumed = bench.cli('resume', bench.sessions().find(isKnown) ?? run.stderr);
-      await until('it ends, or goes on', () => !resumed.isRunning || /^resu/.test(resumed.stderr));
+      await until(
+        'it ends, or goes on',
+        () => !resumed.isRunning || resumed.stderr.startsWith('resu'),
+      );
       resumed.child.kill('SIGINT');
       const end = `after ${afterMs} ms: ${await resumed.code()} ${resumed.stderr}`;
       expect(end).toMatch(/ms: (1 .*QEMU is as it was\n.*record again|130 resuming)/s);

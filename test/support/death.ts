@@ -164,6 +164,14 @@ export class Bench {
     return path;
   }
 
+  /** Has the run folder, and the spool with it, on a file system of this size. */
+  mountRunDir(size: string): void {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=700`, 'tmpfs', this.runDir], {
+      stdio: 'pipe',
+    });
+    this.#mounts.push(this.runDir);
+  }
+
   enlargeDisk(path: string, size: string): void {
     execFileSync('mount', ['-o', `remount,size=${size}`, path], { stdio: 'pipe' });
   }

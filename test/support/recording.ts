@@ -74,6 +74,7 @@ export async function fakeRecording(
       disturbance: async () => undefined,
     },
     seen: 'none',
+    losesWhenFull: true,
     failure: failure.promise,
     readLimit: () => undefined,
     onRead: () => undefined,
@@ -120,6 +121,7 @@ export async function fakeRecording(
       refreshDevices: async () => undefined,
       lookAtMemory: async () => [],
       userLog: undefined,
+      notice: (message) => void notices.push(message),
     },
   });
   await recording.start();

@@ -11,7 +11,7 @@ import {
   parseCount,
   parsePort,
   parseSeconds,
-  parseSize,
+  parseSpoolLimit,
 } from '../parse.ts';
 import { answer, say } from '../print.ts';
 
@@ -98,8 +98,8 @@ export function recordCommand(): AnyCommand {
     .option('--spool <dir>', 'a tmpfs folder where QEMU may write (default: /dev/shm)')
     .option(
       '--spool-limit <size>',
-      'how much of it to use (default: 1G, or 3/4 of what is free)',
-      parseSize,
+      'how much of it to use, 1M at least (default: 1G, or 3/4 of what is free)',
+      parseSpoolLimit,
     )
     .addOption(
       new Option(

@@ -1,5 +1,7 @@
 /** Puts the parts of a recording together, of a new one or of one that is resumed. */
 import { resolve as resolvePath } from 'node:path';
+import { MmioError } from '../../base/errors.ts';
+import { bytes } from '../../base/format.ts';
 import type { RecordingCounts } from '../../analysis/recording-counts.ts';
 import type { Attribution } from '../../attribution/attribution.ts';
 import { LogAppender } from '../../machine/log-append.ts';
@@ -36,8 +38,6 @@ export interface Started {
   readonly child: QemuProcess | undefined;
 }
 
-const DEFAULT_SPOOL_LIMIT = 2 ** 30;
-
 /**
  * What a recording will be. Written down before QEMU is touched: of a recorder that is killed from
  * then on `status` and `resume` know.
@@ -48,7 +48,6 @@ export async function announce(
   options: RecordOptions,
   known: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'header' | 'sourceInfo'>,
 ): Promise<SessionInfo> {
-  const free = await spool.freeBytes();
   const info: SessionInfo = {
     ...known,
     id: folder.id,
@@ -60,13 +59,28 @@ export async function announce(
     format: options.format,
     textExtra: options.textExtra,
     overflow: options.overflow,
-    spoolLimitBytes:
-      options.spoolLimitBytes ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free)),
+    spoolLimitBytes: limitFor(spool.dir, await spool.freeBytes(), options.spoolLimitBytes),
     userLog: undefined,
     source: options.source,
   };
   await folder.writeInfo(info);
+  await folder.keepBallast();
   return info;
+}
+
+const DEFAULT_SPOOL_LIMIT = 2 ** 30;
+/** The spool's file system has at least so much room, or nothing is begun. */
+const MIN_ROOM_BYTES = 16 * 2 ** 20;
+
+/** How much the spool may hold. Throws MmioError `refused` where there is no room for that. */
+function limitFor(dir: string, free: number, wanted: number | undefined): number {
+  const needed = Math.max(MIN_ROOM_BYTES, wanted ?? 0);
+  if (free >= needed) return wanted ?? Math.min(DEFAULT_SPOOL_LIMIT, Math.floor(0.75 * free));
+  const why = needed === wanted ? '--spool-limit' : 'the least for a recording';
+  throw new MmioError('refused', 'there is too little room for the spool', {
+    evidence: `${dir} has ${bytes(free)} left; ${why} is ${bytes(needed)}`,
+    hint: 'make room there, or name another tmpfs folder with --spool DIR',
+  });
 }
 
 interface Beginning {
@@ -163,6 +177,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         outputs,
         vm,
         userLog,
+        notice,
         refreshDevices: async () => {
           if (vm !== undefined) await learnPatiently(vm, devices, notice);
         },
@@ -210,5 +225,5 @@ async function openUserLog(
     return UserLogWriter.open(userLog, onUserLog, checkpoint?.userLogBytes);
   }
   const appender = new LogAppender(userLog.path, { otherwise: onUserLog, onProblem: notice });
-  return UserLogWriter.open({ ...userLog, path: undefined }, (bytes) => appender.write(bytes));
+  return UserLogWriter.open({ ...userLog, path: undefined }, (lines) => appender.write(lines));
 }

@@ -86,6 +86,20 @@ export function describeDevice({ device }: DeviceState): string {
   return `${device.type || 'device'} ${ids} ${where} (${id}${host})`;
 }
 
+/** One name may be the address of a device on the host, and in the guest that of another. */
+function requireOne(devices: Devices, name: string): void {
+  const fits = (address: string) => address !== '' && [name, `0000:${name}`].includes(address);
+  const onHost = devices.states.find(({ device }) => fits(device.hostAddress));
+  const inGuest = devices.states.find(
+    ({ device }) => device.bus >= 0 && fits(`0000:${guestAddress(device)}`),
+  );
+  if (onHost === undefined || inGuest === undefined || onHost === inGuest) return;
+  throw new MmioError('usage', `--device ${name} fits two devices`, {
+    evidence: `by its address on the host ${describeDevice(onHost)}, in the guest ${describeDevice(inGuest)}`,
+    hint: 'name the one that is meant by its QEMU id',
+  });
+}
+
 /** Throws MmioError `not-found`, with what there is, where the selection fits no device. */
 export function requireSelected(devices: Devices, selection: readonly string[]): void {
   const list = devices.states.map((state) => `  ${describeDevice(state)}`).join('\n');
@@ -96,6 +110,7 @@ export function requireSelected(devices: Devices, selection: readonly string[]):
       hint: 'name what to record with --device ID, an emulated device too',
     });
   }
+  for (const name of selection) requireOne(devices, name);
   const missing = selection.filter((name) => !devices.answers(name));
   if (missing.length > 0) {
     throw new MmioError('not-found', `the VM has no device ${missing.join(', ')}`, {

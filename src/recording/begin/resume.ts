@@ -14,6 +14,8 @@ import { type Started, assemble } from './assemble.ts';
 import { giveUp } from './give-up.ts';
 import type { ResumeOptions } from './options.ts';
 
+/** What is written down before something of the spool can be released. */
+const LEAST_ROOM_BYTES = 2 ** 19;
 const ENDING_POLL_MS = 50;
 /** One that lives on for longer than this is not ending: it cannot be reached. */
 const ENDING_LIMIT_MS = 3000;
@@ -62,6 +64,7 @@ async function goOn(
 ): Promise<Started> {
   const checkpoint = await folder.readCheckpoint();
   const spool = await Spool.reopen(info.spoolDir, checkpoint.position);
+  await makeRoom(folder, spool, vm);
   await folder.removeControlSocket();
   return assemble({
     folder,
@@ -73,6 +76,20 @@ async function goOn(
     checkpoint,
     open: (parts) => kind.resume(parts, info.sourceInfo, checkpoint.source),
   });
+}
+
+/**
+ * QEMU has filled the file system of the spool while nobody read it. Its guest stands still before
+ * it is given room that we need to go on; the recorder's guard lets it go again.
+ */
+async function makeRoom(folder: SessionFolder, spool: Spool, vm: Vm | undefined): Promise<void> {
+  if ((await spool.freeBytes()) >= LEAST_ROOM_BYTES) return;
+  await folder.setFull();
+  if (vm !== undefined && (await vm.isRunning())) {
+    await folder.setPaused();
+    await vm.pause();
+  }
+  await folder.dropBallast();
 }
 
 function requireSource({ id, source }: SessionInfo): SourceName {

@@ -6,7 +6,9 @@
  * goes on from the checkpoint as if it had never stopped.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { describeError, isNoRoom } from '../../base/errors.ts';
 import { Failure } from '../../base/failure.ts';
+import type { Notice } from '../../base/notice.ts';
 import { wallClockMs } from '../../base/wall-clock.ts';
 import { countersOf } from '../../analysis/totals.ts';
 import type { Vm, VmEnd } from '../../machine/vm.ts';
@@ -46,6 +48,7 @@ export interface RecorderParts {
   /** Asks QEMU how the selected devices are mapped now: aliases, and what is trapped. */
   readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
   readonly userLog: UserLogWriter | undefined;
+  readonly notice: Notice;
 }
 
 export interface RecordingEnd {
@@ -69,6 +72,8 @@ export class Recorder {
   /** The checkpoint that is being made safe. */
   #saving: Promise<void> | undefined;
   #lastCheckpointMs = 0;
+  /** Why the last checkpoint could not be written. */
+  #noRoom: string | undefined;
   readonly #failure = new Failure();
   #failed: { readonly error: unknown } | undefined;
 
@@ -307,8 +312,18 @@ export class Recorder {
       await spool.release(position);
     };
     this.#saving = save()
-      .catch(this.#failure.fail)
+      .then(() => (this.#noRoom = undefined))
+      .catch((error: unknown) => {
+        // Nothing is released, and so the guest stands still before long. It is tried again.
+        if (!isNoRoom(error)) this.#failure.fail(error);
+        else this.#waitForRoom(describeError(error));
+      })
       .finally(() => (this.#saving = undefined));
+  }
+
+  #waitForRoom(problem: string): void {
+    if (problem !== this.#noRoom) this.#parts.notice(`${problem}: tried again until there is room`);
+    this.#noRoom = problem;
   }
 
   async #end(): Promise<RecordingEnd> {

@@ -8,6 +8,7 @@ import { log } from '../../base/log.ts';
 import { accessesByDevice } from '../../analysis/region-counts.ts';
 import type { QmpEvent } from '../../qmp/client.ts';
 import { serveControl, type ControlRequest } from '../session/control-socket.ts';
+import { RoomWatch } from './room-watch.ts';
 import { SpoolGuard } from './spool-guard.ts';
 import type { Notice } from '../../base/notice.ts';
 import { Recorder, type RecorderParts, type RecordingEnd } from './recorder.ts';
@@ -39,6 +40,7 @@ export class RunningRecording {
   readonly #options: RunningRecordingOptions;
   readonly #recorder: Recorder;
   readonly #guard: SpoolGuard | undefined;
+  readonly #room: RoomWatch | undefined;
   #server: Server | undefined;
   #stalled: string | undefined;
   #standsStill = false;
@@ -57,10 +59,19 @@ export class RunningRecording {
     log('recording', () => `session ${JSON.stringify(info)}`);
     this.#recorder = new Recorder(parts);
     const { writer } = parts.source;
+    const nowNs = () => this.#recorder.nowNs();
+    const watching = {
+      ...parts,
+      goodNs: parts.state.attribution.lastTimeNs,
+      nowNs,
+      onProblem: options.notice,
+    };
+    const { fullFlag } = parts.folder;
+    if (parts.source.losesWhenFull) this.#room = new RoomWatch({ ...watching, fullFlag });
     if (parts.vm !== undefined && writer !== undefined) {
       this.#guard = new SpoolGuard({
-        spool: parts.spool,
-        journal: parts.journal,
+        ...watching,
+        room: this.#room,
         vm: parts.vm,
         writer,
         overflow: info.overflow,
@@ -68,9 +79,6 @@ export class RunningRecording {
         pausedFlag: parts.folder.pausedFlag,
         droppingFlag: parts.folder.droppingFlag,
         alreadyPaused: options.pausedByUs,
-        goodNs: parts.state.attribution.lastTimeNs,
-        nowNs: () => this.#recorder.nowNs(),
-        onProblem: options.notice,
       });
     }
   }
@@ -81,6 +89,8 @@ export class RunningRecording {
    */
   async start(): Promise<void> {
     const { parts } = this.#options;
+    await this.#room?.start();
+    if (parts.vm === undefined) await this.#room?.finish();
     await this.#recorder.begin();
     this.#server = await serveControl(parts.folder.controlSocket, (request) =>
       this.#answer(request),

@@ -5,8 +5,10 @@
  */
 import { access, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../../base/errors.ts';
+import { describeError } from '../../base/errors.ts';
+import { bytes } from '../../base/format.ts';
 import type { Vm } from '../../machine/vm.ts';
+import type { RoomWatch } from './room-watch.ts';
 import { SourceWatch } from './source-watch.ts';
 import type { Journal } from '../session/journal.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -36,6 +38,8 @@ export interface GuardOptions {
   readonly alreadyPaused: boolean;
   /** A file that is there while trace events are off because of us. */
   readonly droppingFlag: string;
+  /** undefined: what finds no room in the spool is not lost. */
+  readonly room: RoomWatch | undefined;
   /** Session time up to which all is known to have come. */
   readonly goodNs: number;
   readonly nowNs: () => number;
@@ -54,6 +58,8 @@ export class SpoolGuard {
   #stopped = false;
   #paused: boolean;
   #droppingSinceNs: number | undefined;
+  /** What it is held for, in words. */
+  #heldUntil = 'the outputs have caught up';
   #rotationProblem: string | undefined;
 
   constructor(options: GuardOptions) {
@@ -103,12 +109,13 @@ export class SpoolGuard {
   /** As `stop`, of a recording that is about to be taken off QEMU. */
   async finish(): Promise<void> {
     await this.stop();
+    await this.#options.room?.finish();
     if (this.dropping) return;
     const late = sleep(LAST_LOOK_MS, undefined, { ref: false });
     await Promise.race([this.#watch.lookLast(), late]).catch((error: unknown) => {
       if (this.#options.vm.qmp.state === 'closed') return;
       this.#options.onProblem(
-        `whether accesses came until the end is not known: ${messageOf(error)}`,
+        `whether accesses came until the end is not known: ${describeError(error)}`,
       );
     });
   }
@@ -124,7 +131,7 @@ export class SpoolGuard {
 
   #problem(error: unknown): void {
     if (this.#stopped || this.#options.vm.qmp.state === 'closed') return;
-    const message = messageOf(error);
+    const message = describeError(error);
     if (message !== this.#rotationProblem) this.#options.onProblem(message);
     this.#rotationProblem = message;
   }
@@ -134,12 +141,14 @@ export class SpoolGuard {
     const used = await spool.usedBytes();
     // The limit is ours; others may fill the file system, too.
     const free = await spool.freeBytes();
+    // Where the loss cannot be written down it is tried again; pausing does not wait for that.
+    await this.#options.room?.look(free).catch((error: unknown) => this.#problem(error));
     this.#burstBytes = Math.max(used - this.#usedBefore, this.#burstBytes * 0.9);
     this.#usedBefore = used;
     const least = Math.min(MIN_RESERVE_BYTES, limitBytes * RESERVE_MIN);
     const wanted = Math.max(least, this.#burstBytes * RESERVE_CHECKS);
     const reserve = Math.min(wanted, limitBytes * RESERVE_MAX);
-    if (Math.min(limitBytes - used, free) < reserve) await this.#hold(used);
+    if (Math.min(limitBytes - used, free) < reserve) await this.#hold(used, free);
     else if (used <= limitBytes / 4 && free > 2 * reserve) await this.#letGo();
     const { offset } = await spool.end();
     const held = this.#paused || this.dropping;
@@ -157,30 +166,35 @@ export class SpoolGuard {
     this.#rotationProblem = undefined;
   }
 
-  async #hold(usedBytes: number): Promise<void> {
+  async #hold(usedBytes: number, freeBytes: number): Promise<void> {
     const { vm, writer, overflow, pausedFlag, droppingFlag, journal, spool, onProblem } =
       this.#options;
-    const mib = Math.round(usedBytes / 2 ** 20);
+    const isOurs = freeBytes > this.#options.limitBytes - usedBytes;
+    const held = `the spool holds ${bytes(usedBytes)}`;
+    const others = `${spool.dir} has ${bytes(freeBytes)} of room left`;
+    const why = isOurs ? held : others;
+    const until = isOurs ? 'the outputs have caught up' : 'there is more room';
+    this.#heldUntil = until;
     if (overflow === 'pause') {
       // Also where it was paused before, and somebody has let it go.
       if (!(await vm.isRunning())) return;
       await writeFile(pausedFlag, '');
       await vm.pause();
       this.#paused = true;
-      onProblem(`the spool holds ${mib} MiB: the guest is paused until the outputs have caught up`);
+      onProblem(`${why}: the guest is paused until ${until}`);
       return;
     }
     if (this.dropping) return;
     // Noted before, and what ends it after: events go off and on one by one, and no access may be
     // missing outside of the two marks.
     const timeNs = this.#options.nowNs();
-    const reason = `the spool was full (${mib} MiB): trace events switched off`;
+    const reason = `the spool was full (${why}): trace events switched off`;
     const at = await spool.end();
     journal.add({ at, event: { kind: 'loss', timeNs, count: -1, durationNs: 0, reason } });
     this.#droppingSinceNs = timeNs;
     await writeFile(droppingFlag, '');
     await writer.trace(false);
-    onProblem(`the spool holds ${mib} MiB: accesses are dropped until the outputs have caught up`);
+    onProblem(`${why}: accesses are dropped until ${until}`);
   }
 
   async #letGo(): Promise<void> {
@@ -190,7 +204,7 @@ export class SpoolGuard {
       await vm.resume();
       await rm(pausedFlag, { force: true });
       this.#paused = false;
-      onProblem('the outputs have caught up: the guest goes on');
+      onProblem(`${this.#heldUntil}: the guest goes on`);
       return;
     }
     if (!this.dropping) return;
@@ -201,6 +215,6 @@ export class SpoolGuard {
     journal.add({ at: await spool.end(), event: { kind: 'notice', timeNs, text } });
     await rm(droppingFlag, { force: true });
     this.#droppingSinceNs = undefined;
-    onProblem('the outputs have caught up: accesses are recorded again');
+    onProblem(`${this.#heldUntil}: accesses are recorded again`);
   }
 }

@@ -5,7 +5,7 @@
 import { access, lstat, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { MmioError, isNoRoom, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { VERSION } from '../../base/version.ts';
 import { isAlive, startTimeOf } from '../../machine/proc.ts';
 import { checkpointSchema, type Checkpoint } from './checkpoint.ts';
@@ -31,6 +31,9 @@ export async function makeRunDir(): Promise<void> {
   }
 }
 
+/** More than a checkpoint of thousands of registers. */
+const BALLAST_BYTES = 2 ** 20;
+
 export class SessionFolder {
   readonly id: string;
   readonly path: string;
@@ -46,7 +49,9 @@ export class SessionFolder {
     await removeBeginnings();
     const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
     const dir = new SessionFolder(`${stamp}-${process.pid}`);
-    await mkdir(dir.path, { mode: 0o711 });
+    await mkdir(dir.path, { mode: 0o711 }).catch((error: unknown) => {
+      throw cannotWrite(dir.path, error);
+    });
     return dir;
   }
 
@@ -83,6 +88,11 @@ export class SessionFolder {
     return join(this.path, 'dropping');
   }
 
+  /** Is there while the spool may have no room for what comes. */
+  get fullFlag(): string {
+    return join(this.path, 'full');
+  }
+
   /** Switching them on again is then the guard's, which says so in the log. */
   isDropping(): Promise<boolean> {
     return exists(this.droppingFlag);
@@ -90,6 +100,10 @@ export class SessionFolder {
 
   async setPaused(): Promise<void> {
     await writeFile(this.pausedFlag, '');
+  }
+
+  async setFull(): Promise<void> {
+    await writeFile(this.fullFlag, '');
   }
 
   isPaused(): Promise<boolean> {
@@ -109,12 +123,42 @@ export class SessionFolder {
   /** @param checkpoint JSON, as `takeCheckpoint` gives it */
   async writeCheckpoint(checkpoint: string): Promise<void> {
     await this.#write('checkpoint.json', checkpoint);
+    await this.keepBallast();
   }
 
+  /** Throws MmioError `io`; then what was there before is still there. */
   async #write(name: string, text: string): Promise<void> {
     const path = join(this.path, name);
-    await writeFile(`${path}.new`, text, { mode: 0o600 });
-    await rename(`${path}.new`, path);
+    const fresh = `${path}.new`;
+    try {
+      await writeFile(fresh, text, { mode: 0o600 }).catch(async (error: unknown) => {
+        if (!isNoRoom(error)) throw error;
+        await this.dropBallast();
+        await writeFile(fresh, text, { mode: 0o600 });
+      });
+      await rename(fresh, path);
+    } catch (error) {
+      await rm(fresh, { force: true });
+      throw cannotWrite(path, error);
+    }
+  }
+
+  /** Takes room that is given back when none is left: to go on needs a little. */
+  async keepBallast(): Promise<void> {
+    if (await exists(this.#ballast)) return;
+    try {
+      await writeFile(this.#ballast, new Uint8Array(BALLAST_BYTES));
+    } catch {
+      await this.dropBallast();
+    }
+  }
+
+  async dropBallast(): Promise<void> {
+    await rm(this.#ballast, { force: true });
+  }
+
+  get #ballast(): string {
+    return join(this.path, 'ballast');
   }
 
   /** Throws MmioError `not-found`; `refused` for another version's, `damaged`. */
@@ -183,6 +227,16 @@ async function removeBeginnings(): Promise<void> {
     const folder = new SessionFolder(name);
     if (!(await folder.isKnown())) await folder.remove();
   }
+}
+
+function cannotWrite(path: string, error: unknown): MmioError {
+  return new MmioError('io', `cannot write ${path}`, {
+    evidence: messageOf(error),
+    hint: isNoRoom(error)
+      ? 'make room in its file system'
+      : 'name a folder of yours, best on tmpfs, in MMIOBRIDGE_RUN',
+    cause: error,
+  });
 }
 
 const versionSchema = z.object({ version: z.number().optional(), tool: z.string().optional() });

@@ -29,6 +29,8 @@ export interface RecordingSource {
   readonly writer: SpoolWriter | undefined;
   /** What it sees of the parts of passed-through devices that QEMU answers by itself. */
   readonly seen: SeenOfQemu;
+  /** What its writer finds no room for in the spool is missing: QEMU does not write it again. */
+  readonly losesWhenFull: boolean;
   /** Rejects where the source itself has failed; never resolves. */
   readonly failure: Promise<never>;
   /** How far the spool may be read by who has read it up to `read`; undefined: to its end. */

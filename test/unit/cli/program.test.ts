@@ -81,6 +81,9 @@ describe('usage errors end with status 2', () => {
     ['an unknown option', ['record', '--devise', 'x'], /unknown option '--devise'/],
     ['a choice that is none', ['record', '--overflow', 'block'], /Allowed choices are pause, drop/],
     ['a size that is none', ['record', '--spool-limit', 'lots'], /lots is no size/],
+    ['a spool that holds nothing', ['record', '--spool-limit', '1K'], /1K is too little.*1M/],
+    ['a time that is too long', ['record', '--duration', '2200000'], /2200000 is too long/],
+    ['a device without a name', ['record', '--device', ''], /'-d, --device <id>'.*it is empty/],
     ['a time that is none', ['record', '--duration', 'ever'], /ever is no number of seconds/],
     ['convert without an output', ['convert', 'x.log'], /required option '-o, --output/],
     [

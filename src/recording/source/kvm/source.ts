@@ -26,6 +26,7 @@ export class KvmSource implements RecordingSource {
   readonly writer: KvmWriter | undefined;
   readonly info: KvmInfo;
   readonly seen = 'all';
+  readonly losesWhenFull = false;
   readonly #poll: BarPoll;
   readonly #failure = new Failure();
 

@@ -31,6 +31,7 @@ export class LogSource implements RecordingSource {
   readonly decoder: QemuLogDecoder;
   readonly writer: SpoolWriter | undefined;
   readonly info: LogInfo;
+  readonly losesWhenFull = true;
   readonly #parts: SourceParts;
   readonly #pc: PcTap | undefined;
   readonly #failure = new Failure();

@@ -43,6 +43,8 @@ export class PluginSource implements RecordingSource {
   readonly writer: PluginWriter | undefined;
   readonly info: PluginInfo;
   readonly seen = 'memory';
+  /** QEMU's log beside the plugin's records tells where the BARs are. */
+  readonly losesWhenFull = true;
   readonly #failure: Failure;
 
   private constructor(

@@ -86,6 +86,7 @@ async function record(vm?: Partial<Vm>): Promise<string[]> {
     refreshDevices: () => Promise.resolve(),
     lookAtMemory: () => Promise.resolve([]),
     userLog: undefined,
+    notice: () => undefined,
   });
   await recorder.run();
   return readFileSync(path, 'utf8')
