@@ -12,6 +12,8 @@ export interface Totals {
   /** How often something went missing, known number or not. */
   readonly lossEvents: number;
   readonly damages: number;
+  /** Accesses that QEMU could not do. */
+  readonly failed: number;
   readonly marks: number;
   readonly notices: number;
   readonly interrupts: number;
@@ -26,6 +28,7 @@ export const NO_TOTALS: Totals = {
   lost: 0,
   lossEvents: 0,
   damages: 0,
+  failed: 0,
   marks: 0,
   notices: 0,
   interrupts: 0,
@@ -63,6 +66,9 @@ export class TotalsAnalysis implements Analysis<Totals> {
         return;
       case 'damage':
         totals.damages++;
+        return;
+      case 'failed':
+        totals.failed++;
         return;
       case 'mark':
         totals.marks++;

@@ -5,7 +5,7 @@
  * Pulled like the decoder: `take` a batch or an event, then call `next` until it has no more.
  * Everything that it knows is in `snapshot`, so that a recording can go on in another process.
  */
-import { hex } from '../base/format.ts';
+import { hex, hex64 } from '../base/format.ts';
 import { NO_CPU, NO_MAPPING, Space } from '../model/access-batch.ts';
 import { isMsixTable } from '../machine/coverage.ts';
 import type { Counters, RecordingEvent } from '../model/events.ts';
@@ -206,11 +206,7 @@ export class Attribution {
         if (barMapping?.io === true) rowSpace = Space.pio;
         this.#lastTimeNs = time;
         if (barMapping === undefined || barMapping !== introduced) {
-          const ready =
-            barMapping === undefined
-              ? this.#warned.has(region.id)
-              : barMapping.mapId !== NO_MAPPING;
-          if (!ready || !this.#described.has(region.id)) {
+          if (!this.#isIntroduced(region, barMapping)) {
             if (out > 0) break;
             if (this.#introduce(region, barMapping, rowSpace, time)) return 0;
           }
@@ -320,6 +316,39 @@ export class Attribution {
     this.#queue.push({ kind: 'region', timeNs, region });
   }
 
+  #takeFailure(event: Extract<RawEvent, { kind: 'failed' }>, timeNs: number): void {
+    const resolved = this.#resolveTarget(event.target);
+    if ((resolved.kind !== 'vfio' && resolved.kind !== 'config') || !resolved.state.selected)
+      return;
+    const { state } = resolved;
+    const barMapping = resolved.kind === 'vfio' ? state.barMappings[resolved.slot] : undefined;
+    const region =
+      resolved.kind === 'config'
+        ? this.devices.configRegion(state)
+        : (barMapping?.region ?? this.devices.region(state, resolved.slot));
+    const space =
+      resolved.kind === 'config' ? Space.config : barMapping?.io === true ? Space.pio : Space.mmio;
+    // QEMU complains of a write before its log tells of it.
+    if (!this.#isIntroduced(region, barMapping)) this.#introduce(region, barMapping, space, timeNs);
+    const { write, address, width, valueLo, valueHi, reason } = event;
+    this.#queue.push({
+      kind: 'failed',
+      timeNs,
+      write,
+      region: region.id,
+      offset: address,
+      width,
+      value: hex64(valueLo, valueHi),
+      reason,
+    });
+  }
+
+  #isIntroduced(region: Region, barMapping: BarMapping | undefined): boolean {
+    const isReady =
+      barMapping === undefined ? this.#warned.has(region.id) : barMapping.mapId !== NO_MAPPING;
+    return isReady && this.#described.has(region.id);
+  }
+
   #takeEvent(event: RawEvent): void {
     const timeNs = Number.isNaN(event.timeNs) ? this.#unstampedTimeNs() : event.timeNs;
     this.#lastTimeNs = timeNs;
@@ -335,6 +364,9 @@ export class Attribution {
         return;
       case 'loss':
         this.note({ ...event, timeNs });
+        return;
+      case 'failed':
+        this.#takeFailure(event, timeNs);
         return;
       case 'damage':
         this.#queue.push({ ...event, timeNs });

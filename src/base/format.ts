@@ -24,6 +24,12 @@ export function hex(value: number): string {
   return `0x${value.toString(16)}`;
 }
 
+/** `0x1122334455667788`, of a value's two halves. */
+export function hex64(lo: number, hi: number): string {
+  const low = (lo >>> 0).toString(16);
+  return hi === 0 ? `0x${low}` : `0x${(hi >>> 0).toString(16)}${low.padStart(8, '0')}`;
+}
+
 /** `1 access`, `1,234 accesses`; the plural has an s where none is given. */
 export function counted(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;

@@ -37,6 +37,11 @@ export function formatSummary(facts: SummaryFacts): string[] {
   ] as const;
   const also = extra.filter(([n]) => n > 0).map(([n, what]) => counted(n, what));
   if (also.length > 0) lines.push(`events    ${also.join(', ')}`);
+  if (totals.failed > 0) {
+    lines.push(
+      `failed    ${counted(totals.failed, 'access', 'accesses')} (MARKs say which and why)`,
+    );
+  }
   lines.push(...formatBusiest(facts), ...formatLoss(counters), ...formatCoverage(facts.coverage));
   return lines;
 }

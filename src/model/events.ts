@@ -66,6 +66,20 @@ export interface LossEvent {
   readonly durationNs: number;
   readonly reason: string;
 }
+/** QEMU could not do an access: it stands next to the access, whose value is what the guest saw. */
+export interface FailedEvent {
+  readonly kind: 'failed';
+  readonly timeNs: number;
+  readonly write: boolean;
+  /** `Region.id`. */
+  readonly region: number;
+  readonly offset: number;
+  readonly width: number;
+  /** Hexadecimal, with 0x. */
+  readonly value: string;
+  /** The system's words: `Input/output error`. */
+  readonly reason: string;
+}
 export interface InterruptEvent {
   readonly kind: 'interrupt';
   readonly timeNs: number;
@@ -133,6 +147,7 @@ export type RecordingEvent =
   | MarkEvent
   | NoticeEvent
   | LossEvent
+  | FailedEvent
   | InterruptEvent
   | ResetEvent
   | VmStateEvent

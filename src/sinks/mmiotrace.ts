@@ -129,6 +129,12 @@ export class MmiotraceSink implements Sink {
         return this.#mark(timeNs, ours(event.text));
       case 'loss':
         return this.#mark(timeNs, lossText(event));
+      case 'failed': {
+        const { write, region, offset, width, value, reason } = event;
+        const { device, name } = this.#regionName(region);
+        const access = `${write ? 'W' : 'R'} ${width} ${device} ${name}+${hex(offset)} ${value}`;
+        return this.#mark(timeNs, ours(`failed ${access}: ${reason}`));
+      }
       case 'interrupt': {
         const name = this.#deviceName(event.device);
         return this.#mark(timeNs, ours(`interrupt ${name} ${event.type} ${event.vector}`));
@@ -159,6 +165,12 @@ export class MmiotraceSink implements Sink {
     const flags = this.#tables.devices[region?.device ?? -1]?.bars[region?.bar ?? -1]?.flags ?? 0;
     // In the ROM's slot the same bit means that it is enabled.
     return !this.#asItWas && region?.kind === 'bar' && (flags & IO_BAR) !== 0;
+  }
+
+  #regionName(id: number): { readonly device: string; readonly name: string } {
+    const region = this.#tables.regions[id];
+    if (region === undefined) return { device: '-', name: `region${id}` };
+    return { device: this.#deviceName(region.device), name: asField(region.name) };
   }
 
   #deviceName(id: number): string {

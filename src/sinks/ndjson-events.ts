@@ -41,6 +41,18 @@ export function eventObject(event: RecordingEvent, tables: Tables): object {
       const count = event.count < 0 ? null : event.count;
       return { ...head, count, durationNs: event.durationNs, reason: event.reason };
     }
+    case 'failed': {
+      const { write, region, offset, width, value, reason } = event;
+      return {
+        ...head,
+        op: write ? 'W' : 'R',
+        ...regionNames(tables.regions[region], tables),
+        offset: hex(offset),
+        width,
+        value,
+        reason,
+      };
+    }
     case 'interrupt': {
       const device = tables.deviceName(event.device);
       return { ...head, device, interrupt: event.type, vector: event.vector };

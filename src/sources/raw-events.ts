@@ -50,6 +50,19 @@ export type RawEvent =
       /** Hex, with 0x. */
       readonly value: string;
     }
+  | {
+      /** QEMU could not do an access, and said so. A read is in no other line: it stands before this. */
+      readonly kind: 'failed';
+      readonly timeNs: number;
+      readonly write: boolean;
+      readonly target: RawTarget;
+      readonly address: number;
+      readonly width: number;
+      readonly valueLo: number;
+      readonly valueHi: number;
+      /** The system's words. */
+      readonly reason: string;
+    }
   | { readonly kind: 'msix-use'; readonly timeNs: number; readonly device: string }
   | { readonly kind: 'reset'; readonly timeNs: number; readonly device: string }
   | LossEvent

@@ -1,6 +1,8 @@
 /** The WebSocket: asks, is told, and comes back by itself when it was cut off. */
 import type { Span } from '../analysis/span.ts';
 import { effect } from '@preact/signals';
+import { hex } from '../base/format.ts';
+import type { FailedEvent } from '../model/events.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { PayloadDecoder } from '../wire/payload.ts';
@@ -141,6 +143,7 @@ function onFrames(frames: readonly Uint8Array[]): void {
     else if (item.kind === 'reset') {
       notices.push({ timeNs: item.timeNs, text: `reset of ${tables.deviceName(item.device)}` });
     } else if (item.kind === 'vm-state') notices.push({ timeNs: item.timeNs, text: item.state });
+    else if (item.kind === 'failed') notices.push({ timeNs: item.timeNs, text: failureText(item) });
     else if (item.kind === 'damage') notices.push({ timeNs: item.timeNs, text: item.reason });
   }
   state.tables.value = { tables };
@@ -148,6 +151,14 @@ function onFrames(frames: readonly Uint8Array[]): void {
   if (marks.length > 0) state.marks.value = [...state.marks.peek(), ...marks].toSorted(byTime);
   if (losses.length > 0) state.losses.value = [...state.losses.peek(), ...losses];
   if (notices.length > 0) state.notices.value = [...state.notices.peek(), ...notices];
+}
+
+function failureText({ write, region, offset, value, reason }: FailedEvent): string {
+  const { tables } = state.tables.peek();
+  const where = tables.regions[region];
+  const name = where === undefined ? '?' : `${tables.deviceName(where.device)} ${where.name}`;
+  const what = write ? `write of ${value} to` : `read (${value}) of`;
+  return `${what} ${name}+${hex(offset)} failed: ${reason}`;
 }
 
 function watchAll(): void {

@@ -44,6 +44,11 @@ function eventToMessage(event: RecordingEvent): FrameMessage {
       const { count, durationNs, reason } = event;
       return { loss: { timeNs, count, durationNs, reason: utf(reason) } };
     }
+    case 'failed': {
+      const { write, region, offset, width, value, reason } = event;
+      const failed = { timeNs, write, region, offset, width, value, reason: utf(reason) };
+      return { failed };
+    }
     case 'interrupt': {
       const { device, type, vector } = event;
       return { interrupt: { timeNs, device, type: INTERRUPT_TYPE[type], vector } };

@@ -55,6 +55,16 @@ const READERS: {
     durationNs: whole(durationNs),
     reason: reason ?? '',
   }),
+  failed: ({ timeNs, write, region, offset, width, value, reason }) => ({
+    kind: 'failed',
+    timeNs: whole(timeNs),
+    write: write ?? false,
+    region: index(region, MAX_REGIONS, 'region'),
+    offset: whole(offset),
+    width: widthOf(width),
+    value: hexOf(value),
+    reason: reason ?? '',
+  }),
   interrupt: ({ timeNs, device, type, vector }) => ({
     kind: 'interrupt',
     timeNs: whole(timeNs),
@@ -206,6 +216,18 @@ function index(value: Maybe<number>, limit: number, what: string): number {
   const id = value ?? 0;
   if (id >= limit) throw damaged(`${what} ${id}; there are at most ${limit}`);
   return id;
+}
+
+function widthOf(value: Maybe<number>): number {
+  const width = value ?? 0;
+  if (![1, 2, 4, 8].includes(width)) throw damaged(`an access of ${width} bytes`);
+  return width;
+}
+
+function hexOf(value: Maybe<string>): string {
+  const text = value ?? '';
+  if (!/^0x[0-9a-f]{1,16}$/.test(text)) throw damaged('a value that is no number');
+  return text;
 }
 
 function finite(value: Maybe<number>): number {

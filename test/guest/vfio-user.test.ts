@@ -1,3 +1,5 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { MmioError } from '../../src/base/errors.ts';
 import type { DeviceAccess } from '../../src/vfio-user/device.ts';
@@ -66,6 +68,59 @@ describe('a vfio-user device of our own under record', () => {
     expect(text).toMatch(/^MAP \S+ 1 0xe1000000 0x0 0x1000 0x0 0$/m);
     expect(text).toMatch(/mmiobridge: coverage end dut BAR0 0x0\+0x1000 trapped/);
     expect(stderr).toContain('coverage  complete');
+  });
+
+  test('reads that failed are there in their places, and said to have failed', async () => {
+    await using place = new Workplace();
+    const socket = place.path('device.sock');
+    const device = complementDevice({ failsRead: (value) => value % 100n === 7n });
+    await using _server = await VfioUserServer.listen(socket, device, {
+      onProblem: () => undefined,
+    });
+    const argv = await hammerGuest({ iterations: 5000, device: vfioUserArgs(socket), qemu: QEMU });
+    const outputs = ['-o', 'x.mmiotrace', '-o', 'x.mmiocap', '-o', 'x.ndjson'];
+    const { status, stderr } = await place.cli(['record', ...outputs, '--', ...argv]);
+    expect(status, stderr).toBe(0);
+    expect(stderr).toMatch(/^failed {4}50 accesses \(MARKs say which and why\)$/m);
+    const lines = place.text('x.mmiotrace').split('\n');
+    const failed = lines.flatMap((line, at) => (/mmiobridge: failed /.test(line) ? [at] : []));
+    expect(failed).toHaveLength(50);
+    for (const [n, at] of failed.entries()) {
+      const value = `0x${(n * 100 + 7).toString(16)}`;
+      expect(lines[at - 2]).toMatch(new RegExp(`^W 4 \\S+ 1 0xe1000004 ${value} 0x0 0$`));
+      expect(lines[at - 1]).toMatch(/^R 4 \S+ 1 0xe1000004 0xffffffff 0x0 0$/);
+      expect(lines[at]).toMatch(/failed R 4 dut BAR0\+0x4 0xffffffff: Input\/output error$/);
+    }
+    const accesses = accessesOf(lines.join('\n'));
+    expect(accesses).toHaveLength(2 * 5000);
+    expect((await place.cli(['convert', 'x.mmiocap', '-o', 'again.mmiotrace'])).status).toBe(0);
+    expect(place.text('again.mmiotrace') === lines.join('\n')).toBe(true);
+    expect(place.text('x.ndjson').match(/^\{"type":"failed",.*"op":"R"/gm)).toHaveLength(50);
+  });
+
+  test('what QEMU says of them gives its room back, however much it is', async () => {
+    await using place = new Workplace();
+    const socket = place.path('device.sock');
+    const device = complementDevice({ failsRead: () => true });
+    await using _server = await VfioUserServer.listen(socket, device, {
+      onProblem: () => undefined,
+    });
+    const argv = await hammerGuest({
+      iterations: 60_000,
+      device: vfioUserArgs(socket),
+      qemu: QEMU,
+    });
+    let mostFreed = 0;
+    const looking = setInterval(() => {
+      const [session = ''] = readdirSync(place.runDir);
+      const found = statSync(join(place.runDir, session, 'qemu.stderr'), { throwIfNoEntry: false });
+      if (found?.isFile()) mostFreed = Math.max(mostFreed, found.size - found.blocks * 512);
+    }, 20);
+    const { status, stderr } = await place.cli(['record', '-o', 'x.mmiotrace', '--', ...argv]);
+    clearInterval(looking);
+    expect(status, stderr).toBe(0);
+    expect(mostFreed).toBeGreaterThan(2 ** 20 - 4096);
+    expect(stderr).toMatch(/^failed {4}60,000 accesses/m);
   });
 
   test('in every width: 1, 2, 4 and 8 bytes', async () => {

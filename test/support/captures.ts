@@ -93,6 +93,16 @@ export const HEADER: RecordingHeader = {
 export const EVENTS: {
   readonly [Kind in RecordingEvent['kind']]: RecordingEvent & { kind: Kind };
 } = {
+  failed: {
+    kind: 'failed',
+    timeNs: 6,
+    write: true,
+    region: 65535,
+    offset: 2 ** 40,
+    width: 8,
+    value: '0xffffffffffffffff',
+    reason: 'Input/output error',
+  },
   device: {
     kind: 'device',
     timeNs: 1,

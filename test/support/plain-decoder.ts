@@ -45,6 +45,10 @@ export function decodePlainly(log: Uint8Array): PlainItem[] {
     else if (parsed.kind === 'access') {
       const { target, ...access } = parsed;
       items.push({ ...access, target, timeNs, thread: stamp?.thread ?? 0 });
+    } else if (parsed.kind === 'failed' && !parsed.write) {
+      const { reason: _, ...access } = parsed;
+      items.push({ ...access, kind: 'access', cpu: -1, timeNs, thread: stamp?.thread ?? 0 });
+      items.push({ ...parsed, timeNs });
     } else if (parsed.kind !== 'other') items.push({ ...parsed, timeNs });
   }
   return items;

@@ -75,6 +75,7 @@ export async function fakeRecording(
     },
     seen: 'none',
     losesWhenFull: true,
+    stderrBytes: Infinity,
     failure: failure.promise,
     readLimit: () => undefined,
     onRead: () => undefined,
@@ -121,6 +122,7 @@ export async function fakeRecording(
       refreshDevices: async () => undefined,
       lookAtMemory: async () => [],
       userLog: undefined,
+      launched: false,
       notice: (message) => void notices.push(message),
     },
   });

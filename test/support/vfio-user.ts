@@ -17,10 +17,18 @@ export function vfioUserArgs(socketPath: string): string[] {
  * back its complement. The rest of BAR0 is memory.
  */
 export function complementDevice(
-  options: { readonly keepAccesses?: boolean } & Pick<RegisterOptions, 'onWrite'> = {},
+  options: {
+    readonly keepAccesses?: boolean;
+    /** Of the value that was written last: the device does not answer a read. */
+    readonly failsRead?: (value: bigint) => boolean;
+  } & Pick<RegisterOptions, 'onWrite'> = {},
 ): RegisterDevice {
-  const { keepAccesses = false, ...hook } = options;
-  const register = new Register({ offset: 4, width: 4, onRead: (value) => ~value, ...hook });
+  const { keepAccesses = false, failsRead, ...hook } = options;
+  const onRead = (value: bigint) => {
+    if (failsRead?.(value) === true) throw new Error('the device does not answer');
+    return ~value;
+  };
+  const register = new Register({ offset: 4, width: 4, onRead, ...hook });
   const registers = new RegisterFile({
     sizeBytes: 4096,
     registers: [register],

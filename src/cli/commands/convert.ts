@@ -64,6 +64,9 @@ export function convertCommand(): AnyCommand {
     const { totals, damages, unknownFrames } = result;
     const isWhole = totals.damages === 0 && totals.lossEvents === 0;
     say(counted(accessesOf(totals), 'access', 'accesses'));
+    if (totals.failed > 0) {
+      say(`${counted(totals.failed, 'access', 'accesses')} of them failed, as the log says`);
+    }
     if (totals.lossEvents > 0) {
       say(`${counted(totals.lossEvents, 'place')} where accesses were lost`);
     }

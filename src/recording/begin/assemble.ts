@@ -178,6 +178,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         vm,
         userLog,
         notice,
+        launched,
         refreshDevices: async () => {
           if (vm !== undefined) await learnPatiently(vm, devices, notice);
         },

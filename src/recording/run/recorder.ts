@@ -23,6 +23,7 @@ import { takeCheckpoint, type RecordingState } from '../session/checkpoint.ts';
 import type { Journal } from '../session/journal.ts';
 import type { SessionFolder } from '../session/session-folder.ts';
 import type { UserLogWriter } from '../session/user-log.ts';
+import { StderrLimit } from '../../machine/stderr-limit.ts';
 import type { RecordingSource } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
 
@@ -49,6 +50,8 @@ export interface RecorderParts {
   readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
   readonly userLog: UserLogWriter | undefined;
   readonly notice: Notice;
+  /** QEMU is ours, and its standard error in the folder. */
+  readonly launched: boolean;
 }
 
 export interface RecordingEnd {
@@ -72,6 +75,8 @@ export class Recorder {
   /** The checkpoint that is being made safe. */
   #saving: Promise<void> | undefined;
   #lastCheckpointMs = 0;
+  /** Of a QEMU that we started. */
+  readonly #stderr: StderrLimit | undefined;
   /** Why the last checkpoint could not be written. */
   #noRoom: string | undefined;
   readonly #failure = new Failure();
@@ -79,10 +84,12 @@ export class Recorder {
 
   constructor(parts: RecorderParts) {
     this.#parts = parts;
-    const { state, source, vm } = parts;
+    const { state, source, vm, folder } = parts;
+    if (parts.launched) this.#stderr = new StderrLimit(folder.qemuStderr, parts.notice);
     this.#coverage = state.coverage;
     this.#headStated = state.headStated;
-    this.#sourceEnded = vm === undefined;
+    this.#sourceEnded = false;
+    if (vm === undefined) this.sourceEnded();
     // The loop looks between two steps; whoever waits is not held up by a failure elsewhere.
     for (const failure of [this.#failure.promise, source.failure]) {
       failure.catch((error: unknown) => void (this.#failed ??= { error }));
@@ -164,7 +171,10 @@ export class Recorder {
     const until = this.#readUntil();
     const { bytes } = await spool.read(until);
     if (bytes.length === 0) {
-      if (until === undefined && !spool.behind) source.onReadAll();
+      if (until === undefined && !spool.behind) {
+        source.onReadAll();
+        await this.#drain();
+      }
       return 0;
     }
     source.onRead();
@@ -306,10 +316,12 @@ export class Recorder {
         userLogBytes,
       },
     );
+    const { stderrBytes } = source;
     const save = async () => {
       await outputs.sync();
       await folder.writeCheckpoint(checkpoint);
       await spool.release(position);
+      await this.#stderr?.release(stderrBytes);
     };
     this.#saving = save()
       .then(() => (this.#noRoom = undefined))

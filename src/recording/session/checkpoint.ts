@@ -155,6 +155,7 @@ export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
       lost: number,
       lossEvents: number,
       damages: number,
+      failed: number,
       marks: number,
       notices: number,
       interrupts: number,

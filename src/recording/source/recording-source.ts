@@ -29,6 +29,8 @@ export interface RecordingSource {
   readonly writer: SpoolWriter | undefined;
   /** What it sees of the parts of passed-through devices that QEMU answers by itself. */
   readonly seen: SeenOfQemu;
+  /** How far it has read QEMU's standard error, for good; Infinity: it does not. */
+  readonly stderrBytes: number;
   /** What its writer finds no room for in the spool is missing: QEMU does not write it again. */
   readonly losesWhenFull: boolean;
   /** Rejects where the source itself has failed; never resolves. */

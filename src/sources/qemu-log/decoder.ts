@@ -13,7 +13,13 @@
 import { escapeBytes } from '../../base/escape.ts';
 import { NO_CPU } from '../../model/access-batch.ts';
 import type { SourcePosition } from '../../model/position.ts';
-import { parseBody, splitPrefix, type ParsedAccess, type Stamp } from './grammar.ts';
+import {
+  parseBody,
+  splitPrefix,
+  type ParsedAccess,
+  type ParsedLine,
+  type Stamp,
+} from './grammar.ts';
 import { matches, MAX_TEMPLATE_BYTES, TargetTable, template, type Template } from './targets.ts';
 import { NO_LINES, type LineCounts, type SpoolDecoder } from '../spool-decoder.ts';
 import { RawBatch } from '../raw-batch.ts';
@@ -56,6 +62,16 @@ export interface DecoderOptions {
   readonly counts?: LineCounts | undefined;
 }
 
+/** A line that QEMU wrote elsewhere: what it says of accesses that failed goes to standard error. */
+export interface Interjection {
+  /** Session time; NaN where the line has no stamp. */
+  readonly timeNs: number;
+  /** Without the newline; one character a byte. */
+  readonly text: string;
+  /** Where it begins in the file that it is from. */
+  readonly at: number;
+}
+
 const VFIO_EVENTS = ['vfio_region_read', 'vfio_region_write'];
 const OPS_EVENTS = ['memory_region_ops_read', 'memory_region_ops_write'];
 /** The events of which nearly all lines of a recording are, and which are read the fast way. */
@@ -96,6 +112,8 @@ export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
   #bufferOffset = 0;
   #skippingLongLine = false;
   #event: RawEvent | undefined;
+  readonly #interjected: Interjection[] = [];
+  #due = 0;
 
   #startSec: number | undefined;
   #startNs = 0;
@@ -135,6 +153,24 @@ export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
 
   get start(): { readonly sec: number; readonly ns: number } | undefined {
     return this.#startSec === undefined ? undefined : { sec: this.#startSec, ns: this.#startNs };
+  }
+
+  /**
+   * Lines that QEMU wrote elsewhere, in order: each is read where the log comes to its time. Those
+   * that are there already come first.
+   */
+  interject(lines: readonly Interjection[]): void {
+    this.#interjected.push(...lines);
+  }
+
+  /** All of the log up to the first so many of these lines has been fed. */
+  interjectionsDue(count: number): void {
+    this.#due = Math.min(count, this.#interjected.length);
+  }
+
+  /** Lines from elsewhere whose place has not been reached. */
+  get interjections(): readonly Interjection[] {
+    return this.#interjected;
   }
 
   /** The index of a target that no line names. */
@@ -180,16 +216,25 @@ export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
     if (!this.#keepsRows) batch.length = 0;
     const before = batch.length;
     for (;;) {
-      while (this.#at < this.#linesEnd) {
+      const readEnd = this.#interjected.length === 0 ? this.#linesEnd : this.#interjectedAt();
+      while (this.#at < readEnd) {
         if (batch.length === batch.capacity) return this.#handOut(this.#at);
-        this.#fastLines();
-        if (this.#at === this.#linesEnd || batch.length === batch.capacity) continue;
+        this.#fastLines(readEnd);
+        if (this.#at === readEnd || batch.length === batch.capacity) continue;
         const start = this.#at;
         this.#plainLine();
         if (this.#event === undefined) continue;
         return batch.length > before ? this.#handOut(start) : this.next();
       }
-      if (!this.#refill()) break;
+      if (this.#at >= this.#linesEnd) {
+        if (this.#refill()) continue;
+        if (this.#due === 0 || this.#event !== undefined) break;
+      }
+      if (batch.length === batch.capacity) return this.#handOut(this.#at);
+      this.#takeInterjected();
+      if (this.#event !== undefined) {
+        return batch.length > before ? this.#handOut(this.#at) : this.next();
+      }
     }
     if (batch.length > before) return this.#handOut(this.#at);
     return this.#event === undefined ? undefined : this.next();
@@ -287,7 +332,9 @@ export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
       return;
     }
     const parsed = parseBody(rest);
-    if (parsed.kind === 'access') {
+    if (parsed.kind === 'failed') {
+      if (!this.#pushFailure(parsed)) this.#damage('one target too many', start, end, newline + 1);
+    } else if (parsed.kind === 'access') {
       const target = this.#table.intern(parsed.target);
       if (target < 0) this.#damage('one target too many', start, end, newline + 1);
       else this.#push(parsed, target);
@@ -304,6 +351,41 @@ export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
     }
     if (parsed.kind === 'access' || !('name' in parsed))
       this.#forwardUserLog(rest, start, newline + 1);
+  }
+
+  /** Where in the buffer the first line from elsewhere stands: at the first that is later. */
+  #interjectedAt(): number {
+    const { timeNs } = this.#interjected[0]!;
+    if (Number.isNaN(timeNs)) return this.#at;
+    for (let at = this.#at; at < this.#linesEnd; at = this.#bytes.indexOf(NEWLINE, at) + 1) {
+      const { stamp } = splitPrefix(this.#bytes.toString('latin1', at, at + 48));
+      if (stamp === undefined || this.#startSec === undefined) continue;
+      const lineNs = this.#sessionNs(stamp.sec, this.#startSec) + stamp.usec * 1000;
+      if (lineNs > timeNs) return at;
+    }
+    return this.#linesEnd;
+  }
+
+  #takeInterjected(): void {
+    const line = this.#interjected.shift();
+    if (line === undefined) return;
+    this.#due = Math.max(0, this.#due - 1);
+    const { stamp, rest } = splitPrefix(line.text);
+    const parsed = parseBody(rest ?? '');
+    if (parsed.kind !== 'failed') return;
+    this.#setStamp(stamp);
+    this.#pushFailure(parsed);
+  }
+
+  /** False for one target too many. A read that failed is in no other line. */
+  #pushFailure(failure: Extract<ParsedLine, { kind: 'failed' }>): boolean {
+    if (!failure.write) {
+      const target = this.#table.intern(failure.target);
+      if (target < 0) return false;
+      this.#push({ ...failure, kind: 'access', cpu: NO_CPU }, target);
+    }
+    this.#event = { ...failure, timeNs: this.#timeNs };
+    return true;
   }
 
   #forwardUserLog(body: string, start: number, end: number): void {
@@ -359,17 +441,16 @@ export class QemuLogDecoder implements DecodedSoFar, SpoolDecoder {
   }
 
   // PERF: from here on, the fast path. None of it needs to look at the end of the buffer: a newline
-  // stands at #linesEnd - 1 at the latest, nothing steps over one, and a template of
+  // stands at linesEnd - 1 at the latest, nothing steps over one, and a template of
   // MAX_TEMPLATE_BYTES that begins before it ends within the slack. No line that it takes is longer
   // than MAX_LINE_BYTES: all that a line repeats is counted.
 
   /** Reads lines into the batch, up to the first that needs the plain way. */
-  #fastLines(): void {
+  #fastLines(linesEnd: number): void {
     const bytes = this.#bytes;
     const view = this.#view;
     const batch = this.#batch;
     const { capacity, timeNs, thread } = batch;
-    const linesEnd = this.#linesEnd;
     let stamped = 0;
     let row = batch.length;
     const firstRow = row;

@@ -232,6 +232,80 @@ const EVENTS = new Map<string, EventParser>([
   ['vfio_pci_reset', matching(RESET, ([name = '']) => ({ kind: 'reset', device: name }))],
 ]);
 
+/** What a read of the device gives the guest that QEMU could not make. */
+const ALL_ONES = 'ffffffffffffffff';
+/**
+ * Numbers of the errors that VFIO gives: a read of the configuration space that fails gives the
+ * guest its negative (vfio_pci_read_config of hw/vfio/pci.c).
+ */
+const ERRNO: Readonly<Record<string, number>> = {
+  'Operation not permitted': 1,
+  'No such file or directory': 2,
+  'Input/output error': 5,
+  'Bad address': 14,
+  'Device or resource busy': 16,
+  'No such device': 19,
+  'Invalid argument': 22,
+};
+
+const FAILED = ') failed: ';
+/** hw/vfio/region.c and hw/vfio/pci.c, on standard error; the program's name may stand before it. */
+const FAILED_WRITE = new RegExp(
+  `(?:^|[: ])vfio_region_write\\((.*):region(\\d{1,3})\\+${hex}, ?${hex}, ?(\\d)\\) failed: (.*)$`,
+);
+const FAILED_READ = new RegExp(
+  `(?:^|[: ])vfio_region_read\\((.*):region(\\d{1,3})\\+${hex}, ?(\\d)\\) failed: (.*)$`,
+);
+const FAILED_CONFIG_WRITE = new RegExp(
+  `(?:^|[: ])vfio_pci_write_config\\((.*), ${hex}, ${hex}, 0x(\\d)\\) failed: (.*)$`,
+);
+const FAILED_CONFIG_READ = new RegExp(
+  `(?:^|[: ])vfio_pci_read_config\\((.*), ${hex}, 0x(\\d)\\) failed: (.*)$`,
+);
+
+/** Whether a line may tell of an access that failed. */
+export function mayTellFailure(line: string): boolean {
+  return line.includes(FAILED);
+}
+
+function parseFailure(body: string): ParsedLine | undefined {
+  let match = FAILED_WRITE.exec(body);
+  if (match !== null) {
+    const [, name = '', region, offset = '', value = '', width = '', reason = ''] = match;
+    const target = { kind: 'vfio-region', device: name, region: Number(region) } as const;
+    return failed(access(true, target, offset, value, width), reason);
+  }
+  match = FAILED_READ.exec(body);
+  if (match !== null) {
+    const [, name = '', region, offset = '', width = '', reason = ''] = match;
+    const target = { kind: 'vfio-region', device: name, region: Number(region) } as const;
+    return failed(access(false, target, offset, ALL_ONES, width), reason);
+  }
+  match = FAILED_CONFIG_WRITE.exec(body);
+  if (match !== null) {
+    const [, name = '', offset = '', value = '', width = '', reason = ''] = match;
+    return failed(
+      access(true, { kind: 'vfio-config', device: name }, offset, value, width),
+      reason,
+    );
+  }
+  match = FAILED_CONFIG_READ.exec(body);
+  if (match === null) return undefined;
+  const [, name = '', offset = '', width = '', reason = ''] = match;
+  const errno = ERRNO[reason];
+  if (errno === undefined) {
+    return { kind: 'damaged', reason: 'a failed read of which it is not known what the guest saw' };
+  }
+  const value = (0x1_0000_0000 - errno).toString(16);
+  return failed(access(false, { kind: 'vfio-config', device: name }, offset, value, width), reason);
+}
+
+function failed(line: ParsedLine, reason: string): ParsedLine {
+  if (line.kind !== 'access') return line;
+  const { write, target, address, width, valueLo, valueHi } = line;
+  return { kind: 'failed', write, target, address, width, valueLo, valueHi, reason };
+}
+
 // A name with an underscore: no word of QEMU's messages or of `-d` output looks like that.
 const EVENT_NAME = /^([a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?: |$)/i;
 const NOT_TEXT = /[^\t\x20-\x7e\x80-\xff]/;
@@ -241,6 +315,8 @@ export function parseBody(body: string): ParsedLine {
   const name = EVENT_NAME.exec(body)?.[1];
   const parse = name === undefined ? undefined : EVENTS.get(name);
   if (name !== undefined && parse !== undefined) return parse(body.slice(name.length + 1));
+  const failure = mayTellFailure(body) ? parseFailure(body) : undefined;
+  if (failure !== undefined) return failure;
   if (NOT_TEXT.test(body)) return { kind: 'damaged', reason: 'bytes that are no text' };
   return { kind: 'other', name: name ?? TEXT_LINE };
 }

@@ -43,11 +43,12 @@ const mmiobridge = $root.mmiobridge = (() => {
             Frame.prototype.end = null;
             Frame.prototype.bridge = null;
             Frame.prototype.notice = null;
+            Frame.prototype.failed = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Frame.prototype, "body", {
-                get: $util.oneOfGetter($oneOfFields = ["header", "accessBatch", "device", "region", "map", "unmap", "mark", "loss", "interrupt", "reset", "vmState", "coverage", "damage", "line", "end", "bridge", "notice"]),
+                get: $util.oneOfGetter($oneOfFields = ["header", "accessBatch", "device", "region", "map", "unmap", "mark", "loss", "interrupt", "reset", "vmState", "coverage", "damage", "line", "end", "bridge", "notice", "failed"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -92,6 +93,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     $root.mmiobridge.v1.BridgeMessage.encode(message.bridge, writer.uint32(130).fork(), _depth + 1).ldelim();
                 if (message.notice != null && $Object.hasOwnProperty.call(message, "notice"))
                     $root.mmiobridge.v1.NoticeEvent.encode(message.notice, writer.uint32(138).fork(), _depth + 1).ldelim();
+                if (message.failed != null && $Object.hasOwnProperty.call(message, "failed"))
+                    $root.mmiobridge.v1.FailedEvent.encode(message.failed, writer.uint32(146).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -242,6 +245,13 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 break;
                             message.notice = $root.mmiobridge.v1.NoticeEvent.decode(reader, reader.size(), $undefined, _depth + 1, message.notice);
                             message.body = "notice";
+                            continue;
+                        }
+                    case 18: {
+                            if (wireType !== 2)
+                                break;
+                            message.failed = $root.mmiobridge.v1.FailedEvent.decode(reader, reader.size(), $undefined, _depth + 1, message.failed);
+                            message.body = "failed";
                             continue;
                         }
                     }
@@ -2323,6 +2333,160 @@ const mmiobridge = $root.mmiobridge = (() => {
             };
 
             return ResetEvent;
+        })();
+
+        v1.FailedEvent = (function() {
+
+            const FailedEvent = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FailedEvent.prototype.timeNs = 0;
+            FailedEvent.prototype.write = false;
+            FailedEvent.prototype.region = 0;
+            FailedEvent.prototype.offset = 0;
+            FailedEvent.prototype.width = 0;
+            FailedEvent.prototype.value = "";
+            FailedEvent.prototype.reason = "";
+
+            FailedEvent.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.timeNs != null && $Object.hasOwnProperty.call(message, "timeNs") && !$Object.is(message.timeNs, 0))
+                    writer.uint32(9).double(message.timeNs);
+                if (message.write != null && $Object.hasOwnProperty.call(message, "write") && message.write !== false)
+                    writer.uint32(16).bool(message.write);
+                if (message.region != null && $Object.hasOwnProperty.call(message, "region") && message.region !== 0)
+                    writer.uint32(24).uint32(message.region);
+                if (message.offset != null && $Object.hasOwnProperty.call(message, "offset") && !$Object.is(message.offset, 0))
+                    writer.uint32(33).double(message.offset);
+                if (message.width != null && $Object.hasOwnProperty.call(message, "width") && message.width !== 0)
+                    writer.uint32(40).uint32(message.width);
+                if (message.value != null && $Object.hasOwnProperty.call(message, "value") && message.value !== "")
+                    writer.uint32(50).string(message.value);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(58).string(message.reason);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FailedEvent.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.mmiobridge.v1.FailedEvent();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.timeNs = value;
+                            else
+                                delete message.timeNs;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.write = value;
+                            else
+                                delete message.write;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.region = value;
+                            else
+                                delete message.region;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.offset = value;
+                            else
+                                delete message.offset;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.width = value;
+                            else
+                                delete message.width;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.value = value;
+                            else
+                                delete message.value;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return FailedEvent;
         })();
 
         v1.VmStateEvent = (function() {

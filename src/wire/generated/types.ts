@@ -77,8 +77,11 @@ export declare namespace mmiobridge {
             /** Frame notice. */
             notice?: (mmiobridge.v1.NoticeEvent.$Properties|null);
 
+            /** Frame failed. */
+            failed?: (mmiobridge.v1.FailedEvent.$Properties|null);
+
             /** Frame body. */
-            body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge"|"notice");
+            body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge"|"notice"|"failed");
 
             /**
              * Encodes the specified Frame message. Does not implicitly {@link mmiobridge.v1.Frame.verify|verify} messages.
@@ -155,8 +158,11 @@ export declare namespace mmiobridge {
                 /** Frame notice */
                 notice?: (mmiobridge.v1.NoticeEvent.$Properties|null);
 
+                /** Frame failed */
+                failed?: (mmiobridge.v1.FailedEvent.$Properties|null);
+
                 /** Frame body */
-                body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge"|"notice");
+                body?: ("header"|"accessBatch"|"device"|"region"|"map"|"unmap"|"mark"|"loss"|"interrupt"|"reset"|"vmState"|"coverage"|"damage"|"line"|"end"|"bridge"|"notice"|"failed");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -181,9 +187,10 @@ export declare namespace mmiobridge {
               end?: mmiobridge.v1.EndEvent.$Shape|null;
               bridge?: mmiobridge.v1.BridgeMessage.$Shape|null;
               notice?: mmiobridge.v1.NoticeEvent.$Shape|null;
+              failed?: mmiobridge.v1.FailedEvent.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ body?: undefined; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "header"; header: mmiobridge.v1.RecordingHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "accessBatch"; header?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "device"; header?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "region"; header?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "map"; header?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "unmap"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "mark"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "loss"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "interrupt"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "reset"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "vmState"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "coverage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "damage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null; notice?: null }|{ body?: "line"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null; notice?: null }|{ body?: "end"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null; notice?: null }|{ body?: "bridge"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape; notice?: null }|{ body?: "notice"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice: mmiobridge.v1.NoticeEvent.$Shape })
+              ({ body?: undefined; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "header"; header: mmiobridge.v1.RecordingHeader.$Shape; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "accessBatch"; header?: null; accessBatch: mmiobridge.v1.AccessBatch.$Shape; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "device"; header?: null; accessBatch?: null; device: mmiobridge.v1.DeviceEvent.$Shape; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "region"; header?: null; accessBatch?: null; device?: null; region: mmiobridge.v1.RegionEvent.$Shape; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "map"; header?: null; accessBatch?: null; device?: null; region?: null; map: mmiobridge.v1.MapEvent.$Shape; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "unmap"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap: mmiobridge.v1.UnmapEvent.$Shape; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "mark"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark: mmiobridge.v1.MarkEvent.$Shape; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "loss"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss: mmiobridge.v1.LossEvent.$Shape; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "interrupt"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt: mmiobridge.v1.InterruptEvent.$Shape; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "reset"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset: mmiobridge.v1.ResetEvent.$Shape; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "vmState"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState: mmiobridge.v1.VmStateEvent.$Shape; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "coverage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage: mmiobridge.v1.CoverageEvent.$Shape; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "damage"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage: mmiobridge.v1.DamageEvent.$Shape; line?: null; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "line"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line: mmiobridge.v1.LineEvent.$Shape; end?: null; bridge?: null; notice?: null; failed?: null }|{ body?: "end"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end: mmiobridge.v1.EndEvent.$Shape; bridge?: null; notice?: null; failed?: null }|{ body?: "bridge"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge: mmiobridge.v1.BridgeMessage.$Shape; notice?: null; failed?: null }|{ body?: "notice"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice: mmiobridge.v1.NoticeEvent.$Shape; failed?: null }|{ body?: "failed"; header?: null; accessBatch?: null; device?: null; region?: null; map?: null; unmap?: null; mark?: null; loss?: null; interrupt?: null; reset?: null; vmState?: null; coverage?: null; damage?: null; line?: null; end?: null; bridge?: null; notice?: null; failed: mmiobridge.v1.FailedEvent.$Shape })
             );
         }
 
@@ -1530,6 +1537,99 @@ export declare namespace mmiobridge {
 
             /** Shape of a ResetEvent. */
             type $Shape = mmiobridge.v1.ResetEvent.$Properties;
+        }
+
+        /**
+         * Properties of a FailedEvent.
+         * @deprecated Use mmiobridge.v1.FailedEvent.$Properties instead.
+         */
+        interface IFailedEvent extends mmiobridge.v1.FailedEvent.$Properties {
+        }
+
+        /** Represents a FailedEvent. */
+        class FailedEvent {
+
+            /**
+             * Constructs a new FailedEvent.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.FailedEvent.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FailedEvent timeNs. */
+            timeNs: number;
+
+            /** FailedEvent write. */
+            write: boolean;
+
+            /** FailedEvent region. */
+            region: number;
+
+            /** FailedEvent offset. */
+            offset: number;
+
+            /** FailedEvent width. */
+            width: number;
+
+            /** FailedEvent value. */
+            value: string;
+
+            /** FailedEvent reason. */
+            reason: string;
+
+            /**
+             * Encodes the specified FailedEvent message. Does not implicitly {@link mmiobridge.v1.FailedEvent.verify|verify} messages.
+             * @param message FailedEvent message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.FailedEvent.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FailedEvent message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.FailedEvent & mmiobridge.v1.FailedEvent.$Shape} FailedEvent
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.FailedEvent & mmiobridge.v1.FailedEvent.$Shape;
+        }
+
+        namespace FailedEvent {
+
+            /** Properties of a FailedEvent. */
+            interface $Properties {
+
+                /** FailedEvent timeNs */
+                timeNs?: (number|null);
+
+                /** FailedEvent write */
+                write?: (boolean|null);
+
+                /** FailedEvent region */
+                region?: (number|null);
+
+                /** FailedEvent offset */
+                offset?: (number|null);
+
+                /** FailedEvent width */
+                width?: (number|null);
+
+                /** FailedEvent value */
+                value?: (string|null);
+
+                /** FailedEvent reason */
+                reason?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FailedEvent. */
+            type $Shape = mmiobridge.v1.FailedEvent.$Properties;
         }
 
         /**

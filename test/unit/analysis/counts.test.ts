@@ -21,6 +21,7 @@ test('totals count each kind once, and know the latest time', () => {
     lost: 4,
     lossEvents: 2,
     damages: 1,
+    failed: 1,
     marks: 1,
     notices: 1,
     interrupts: 1,

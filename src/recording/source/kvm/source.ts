@@ -27,6 +27,7 @@ export class KvmSource implements RecordingSource {
   readonly info: KvmInfo;
   readonly seen = 'all';
   readonly losesWhenFull = false;
+  readonly stderrBytes = Infinity;
   readonly #poll: BarPoll;
   readonly #failure = new Failure();
 

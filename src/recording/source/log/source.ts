@@ -13,6 +13,7 @@ import type { RecordingSource, SourceParts } from '../recording-source.ts';
 import { seenOfQemu } from '../trace-events.ts';
 import { detachFromLog } from './detach.ts';
 import type { LogInfo, LogState } from './state.ts';
+import { StderrTail } from './stderr-tail.ts';
 import { userLines } from './user-lines.ts';
 import { logWriter } from './writer.ts';
 
@@ -34,18 +35,23 @@ export class LogSource implements RecordingSource {
   readonly losesWhenFull = true;
   readonly #parts: SourceParts;
   readonly #pc: PcTap | undefined;
+  /** Of a QEMU that we started: another's is not ours to read. */
+  readonly #stderr: StderrTail | undefined;
+  /** QEMU writes no more. */
+  #isOver = false;
   readonly #failure = new Failure();
 
   private constructor(parts: SourceParts, { info, trace, aligned, state }: LogOptions) {
     this.#parts = parts;
     this.info = info;
-    const { header, attribution, vm } = parts;
+    const { header, attribution, vm, launched, folder } = parts;
     const start = { sec: header.startSec, ns: header.startNs };
     this.decoder = new QemuLogDecoder({
       start,
       counts: state?.lines,
       ...userLines(parts.userLog),
     });
+    if (launched) this.#stderr = new StderrTail(folder.qemuStderr, header, state?.stderrBytes ?? 0);
     this.writer = vm && logWriter(vm, parts.spool, info.traceEvents);
     this.#pc =
       trace &&
@@ -85,10 +91,24 @@ export class LogSource implements RecordingSource {
 
   onRead(): void {
     this.#pc?.logRead();
+    // After the log: what QEMU said before any line of it is there by now.
+    this.#readStderr();
   }
 
   onReadAll(): void {
     this.#pc?.logAtEnd();
+    const before = this.decoder.interjections.length;
+    this.#readStderr();
+    this.decoder.interjectionsDue(this.#isOver ? this.decoder.interjections.length : before);
+  }
+
+  #readStderr(): void {
+    const lines = this.#stderr?.read() ?? [];
+    if (lines.length > 0) this.decoder.interject(lines);
+  }
+
+  get stderrBytes(): number {
+    return this.decoder.interjections[0]?.at ?? this.#stderr?.at ?? 0;
   }
 
   complete(batch: RawBatch, tables: Tables): void {
@@ -106,12 +126,20 @@ export class LogSource implements RecordingSource {
     if (restore !== null) await detachFromLog(vm, restore, this.#parts.spool.dir, this.#parts);
   }
 
-  async finish(): Promise<void> {}
+  async finish(): Promise<void> {
+    this.#isOver = true;
+  }
 
   notes(phase: 'head' | 'end', devices: readonly DeviceState[]): string[] {
     const { stampedLines, unstampedLines } = this.decoder;
     const emulated = devices.filter(({ device }) => device.hostAddress === '');
+    const isDeaf = this.#stderr === undefined && emulated.length < devices.length;
     return [
+      ...(isDeaf
+        ? [
+            "QEMU's standard error is not ours to read: of a passed-through device reads that failed are not in it, and writes that failed look like others",
+          ]
+        : []),
       ...(unstampedLines > 0 && stampedLines === 0
         ? ['QEMU runs without -msg timestamp=on: times are those of the poll, about 10 ms apart']
         : []),
@@ -124,10 +152,12 @@ export class LogSource implements RecordingSource {
   }
 
   snapshot(): LogState {
-    return { lines: lineCountsOf(this.decoder), pc: this.#pc?.counts ?? null };
+    const lines = lineCountsOf(this.decoder);
+    return { lines, stderrBytes: this.stderrBytes, pc: this.#pc?.counts ?? null };
   }
 
   stop(): void {
     this.#pc?.close();
+    this.#stderr?.close();
   }
 }

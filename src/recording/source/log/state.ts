@@ -18,6 +18,8 @@ export interface LogInfo {
 
 export interface LogState {
   readonly lines: LineCounts;
+  /** How far QEMU's standard error has been read, in bytes. */
+  readonly stderrBytes: number;
   readonly pc: JoinCounts | null;
 }
 
@@ -50,6 +52,7 @@ export const lineCountsSchema: z.ZodType<LineCounts> = z.object({
 
 export const logStateSchema: z.ZodType<LogState> = z.object({
   lines: lineCountsSchema,
+  stderrBytes: z.number(),
   pc: z
     .object({ joined: z.number(), alone: z.number(), unlogged: z.number(), losses: z.number() })
     .nullable(),

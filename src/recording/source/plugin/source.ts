@@ -45,6 +45,7 @@ export class PluginSource implements RecordingSource {
   readonly seen = 'memory';
   /** QEMU's log beside the plugin's records tells where the BARs are. */
   readonly losesWhenFull = true;
+  readonly stderrBytes = Infinity;
   readonly #failure: Failure;
 
   private constructor(

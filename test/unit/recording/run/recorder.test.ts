@@ -87,6 +87,7 @@ async function record(vm?: Partial<Vm>): Promise<string[]> {
     lookAtMemory: () => Promise.resolve([]),
     userLog: undefined,
     notice: () => undefined,
+    launched: false,
   });
   await recorder.run();
   return readFileSync(path, 'utf8')

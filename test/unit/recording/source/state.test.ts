@@ -34,8 +34,12 @@ const restore = {
 };
 
 test.each<[string, z.ZodType, unknown]>([
-  ['log', logStateSchema, { lines: lineCountsOf(log), pc: null }],
-  ['log with program counters', logStateSchema, { lines: lineCountsOf(log), pc: counts }],
+  ['log', logStateSchema, { lines: lineCountsOf(log), stderrBytes: 7, pc: null }],
+  [
+    'log with program counters',
+    logStateSchema,
+    { lines: lineCountsOf(log), stderrBytes: 7, pc: counts },
+  ],
   ['log, what it is', logInfoSchema, { traceEvents: ['vfio_*'], restore: null, trace: null }],
   ['log that was attached', logInfoSchema, { traceEvents: [], restore, trace }],
   ['kvm', kvmStateSchema, kvm.snapshot()],

@@ -228,9 +228,79 @@ test('the position is where to go on: no access twice, none missing', () => {
   expect(rows).toBe(40);
 });
 
+describe('accesses that failed', () => {
+  const NAME = 'qemu-system-x86_64: ';
+  const READ = 'vfio_region_read(0000:09:00.0:region0+0x44, 4) failed: Input/output error';
+  const WRITE = 'vfio_region_write(0000:09:00.0:region0+0x4, 0x2,4) failed: Input/output error';
+  const target = { kind: 'vfio-region', device: '0000:09:00.0', region: 0 };
+
+  test('a read is there, with what the guest saw; a write has its own line', () => {
+    expect(decode(`${ISO}${NAME}${READ}\n${NAME}${WRITE}\n`)).toMatchObject([
+      { kind: 'access', write: false, target, address: 0x44, width: 4, valueLo: 0xffffffff },
+      { kind: 'failed', write: false, target, address: 0x44, reason: 'Input/output error' },
+      { kind: 'failed', write: true, target, address: 4, width: 4, valueLo: 2 },
+    ]);
+  });
+  test('configuration space: the guest is given the number of the error', () => {
+    const line = 'vfio_pci_read_config(0000:09:00.0, 0x10, 0x2) failed: Input/output error';
+    expect(decode(`${NAME}${line}\n`)).toMatchObject([
+      { kind: 'access', target: { kind: 'vfio-config' }, address: 0x10, width: 2, valueLo: 0xfffb },
+      { kind: 'failed', write: false, width: 2 },
+    ]);
+    expect(one(line.replace('Input/output error', 'Eingabefehler'))).toMatchObject({
+      kind: 'damage',
+      reason: 'a failed read of which it is not known what the guest saw',
+    });
+    expect(one('vfio_pci_write_config(a, 0x10, 0x1, 0x4) failed: No such device')).toMatchObject({
+      kind: 'failed',
+      write: true,
+      target: { kind: 'vfio-config', device: 'a' },
+    });
+  });
+  test('of standard error stand where the log comes to their time, in any chunks', () => {
+    const at = (usec: number) => `7@1795392285.${String(usec).padStart(6, '0')}:`;
+    const log = Buffer.from([10, 20, 30, 40].map((us) => `${at(us)}${VFIO_WRITE}\n`).join(''));
+    const iso = (usec: number) =>
+      `${new Date(1_795_392_285_000).toISOString().slice(0, 19)}.${String(usec).padStart(6, '0')}Z `;
+    const lines = [5, 20, 25, 26, 50].map((us, index) => ({
+      timeNs: us * 1000,
+      text: `${iso(us)}${NAME}${READ}`,
+      at: index,
+    }));
+    for (let cut = 0; cut <= log.length; cut++) {
+      const decoder = new QemuLogDecoder({
+        start: { sec: 1_795_392_285, ns: 0 },
+        batchCapacity: 2,
+      });
+      const times: number[] = [];
+      const kinds = new Set<string>();
+      const drain = () => {
+        for (let item; (item = decoder.next()) !== undefined;) {
+          if (!('kind' in item)) times.push(...item.timeNs.subarray(0, item.length));
+          else kinds.add(item.kind);
+        }
+      };
+      decoder.interject(lines);
+      for (const chunk of [log.subarray(0, cut), log.subarray(cut)]) {
+        decoder.feed(chunk);
+        drain();
+      }
+      expect(decoder.interjections).toHaveLength(1);
+      decoder.interjectionsDue(1);
+      drain();
+      expect(times.map((ns) => ns / 1000)).toEqual([5, 10, 20, 20, 25, 26, 30, 40, 50]);
+      expect([...kinds]).toEqual(['failed']);
+    }
+  });
+});
+
 describe('any bytes at all', () => {
   const line = fc.oneof(
     fc.constantFrom(VFIO_WRITE, VFIO_READ, OPS_WRITE, 'kvm_x 1', 'text', ''),
+    fc.constantFrom(
+      'q: vfio_region_read(a:region0+0x44, 4) failed: Input/output error',
+      'q: vfio_region_write(a:region0+0x44, 0x1, 9) failed: x',
+    ),
     fc
       .tuple(fc.constantFrom('a:b', '0000:00:10.0'), fc.nat(9), fc.nat(), fc.bigInt(0n, 2n ** 65n))
       .map(([d, r, o, v]) => `vfio_region_write  (${d}:region${r}+0x${o}, 0x${v.toString(16)}, 4)`),
