@@ -5,10 +5,14 @@
  */
 import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 import type { RecordingHeader } from '../model/events.ts';
 import type { Totals } from '../analysis/totals.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
+import { tablesSchema, totalsSchema } from '../recording/session/checkpoint.ts';
+import { headerSchema } from '../recording/session/info.ts';
+import { checkSaved, parseJson } from '../recording/session/saved.ts';
 import { lockState } from './state-lock.ts';
 
 /** A finished recording's sender may have missed that it is finished: so long it may ask again. */
@@ -17,6 +21,8 @@ const KEEP_FINISHED_MS = 7 * 24 * 3600 * 1000;
 export interface Point {
   readonly captureOffset: number;
   readonly outputBytes: readonly number[];
+  /** How many accesses each has had no line for. */
+  readonly leftOut: readonly number[];
   readonly tables: TablesSnapshot;
   readonly totals: Totals;
 }
@@ -34,6 +40,29 @@ export interface CollectedState {
   readonly points: readonly Point[];
   readonly finished: boolean;
 }
+
+/** Raised with every change of what is kept. */
+const STATE_VERSION = 1;
+
+const pointSchema: z.ZodType<Point> = z.object({
+  captureOffset: z.number(),
+  outputBytes: z.array(z.number()),
+  leftOut: z.array(z.number()),
+  tables: tablesSchema,
+  totals: totalsSchema,
+});
+const stateSchema: z.ZodType<CollectedState> = z.object({
+  recording: z.string(),
+  sender: z.string(),
+  host: z.string(),
+  session: z.string(),
+  devices: z.array(z.string()),
+  outputs: z.array(z.string()),
+  header: headerSchema,
+  points: z.array(pointSchema).min(1),
+  finished: z.boolean(),
+});
+const versionSchema = z.object({ version: z.number() });
 
 export class StateFolder {
   readonly #path: string;
@@ -65,14 +94,28 @@ export class StateFolder {
     }
   }
 
-  /** undefined for one that has not been here. */
+  /**
+   * undefined for one that has not been here. Throws MmioError `damaged`, or `refused` for what
+   * another version has kept.
+   */
   async read(recording: string): Promise<CollectedState | undefined> {
+    const path = this.#fileOf(recording);
+    let text: string;
     try {
-      return JSON.parse(await readFile(this.#fileOf(recording), 'utf8')) as CollectedState;
+      text = await readFile(path, 'utf8');
     } catch (error) {
       if (systemCodeOf(error) === 'ENOENT') return undefined;
       throw error;
     }
+    const saved = parseJson(text, path);
+    const version = versionSchema.safeParse(saved).data?.version;
+    if (version !== STATE_VERSION) {
+      throw new MmioError('refused', 'another mmiobridge has collected this recording', {
+        evidence: `${path}: version ${version ?? 'unknown'}, not ${STATE_VERSION}`,
+        hint: 'go on with the one that began it, or give this collector another --state folder',
+      });
+    }
+    return checkSaved(stateSchema, saved, path);
   }
 
   /** Resolves when it is on the disk. */
@@ -80,7 +123,7 @@ export class StateFolder {
     const path = this.#fileOf(state.recording);
     const file = await open(`${path}.new`, 'w', 0o600);
     try {
-      await file.writeFile(JSON.stringify(state));
+      await file.writeFile(JSON.stringify({ version: STATE_VERSION, ...state }));
       await file.datasync();
     } finally {
       await file.close();
@@ -99,8 +142,9 @@ export class StateFolder {
       if (!name.endsWith('.json')) continue;
       const path = join(this.#path, name);
       if (Date.now() - (await stat(path)).mtimeMs < KEEP_FINISHED_MS) continue;
-      const { finished } = JSON.parse(await readFile(path, 'utf8')) as CollectedState;
-      if (finished) await rm(path);
+      // What cannot be read is told when somebody asks for it.
+      const state = await this.read(name.replace(/\.json$/, '')).catch(() => undefined);
+      if (state?.finished === true) await rm(path);
     }
   }
 

@@ -5,8 +5,10 @@
  */
 import { MmioError } from '../base/errors.ts';
 import { AnalysisPass } from '../analysis/analysis.ts';
+import { checkEnd } from '../analysis/end-check.ts';
 import { accessesOf, TotalsAnalysis } from '../analysis/totals.ts';
 import { AccessBatch } from '../model/access-batch.ts';
+import type { EndEvent } from '../model/events.ts';
 import type { StreamItem } from '../model/stream.ts';
 import { Tables } from '../model/tables.ts';
 import { OutputSet } from '../sinks/output-set.ts';
@@ -184,6 +186,7 @@ export class RecordingWriter {
       if (written !== undefined) await written;
     } else if (item.kind === 'header') await this.#begin(item.header);
     else if (item.kind === 'unknown') await this.#passOver(item);
+    else if (item.kind === 'end') await this.#writeEnd(item);
     else await this.#writeItem(item);
     this.#captureOffset += FRAME_HEADER_BYTES + payload.length;
   }
@@ -194,6 +197,14 @@ export class RecordingWriter {
     }
     this.#pass.write(item);
     return this.#outputs.write(item);
+  }
+
+  /** Something may have become of it on the way, or before. */
+  async #writeEnd(told: EndEvent): Promise<void> {
+    const { end, doubts, loss } = checkEnd(told, this.#totals.result());
+    for (const doubt of doubts) this.#events.onNotice(`the recording is INCOMPLETE: ${doubt}`);
+    if (loss !== undefined) await this.#writeItem(loss);
+    await this.#writeItem(end);
   }
 
   /** A newer sender tells of more than we can write down: the outputs say so. */
@@ -220,6 +231,7 @@ export class RecordingWriter {
       const point: Point = {
         captureOffset: FILE_HEADER_BYTES,
         outputBytes: outputs.map(() => 0),
+        leftOut: outputs.map(() => 0),
         tables: this.#pass.tables.snapshot(),
         totals: this.#totals.result(),
       };
@@ -255,14 +267,19 @@ export class RecordingWriter {
     this.#totals = new TotalsAnalysis(point.totals);
     this.#pass = new AnalysisPass([this.#totals], { tables: new Tables(point.tables) });
     if (point.captureOffset === FILE_HEADER_BYTES) return;
-    this.#outputs.resume(state.header, point.tables);
+    this.#outputs.resume(state.header, point.tables, point.leftOut);
   }
 
   async #sync({ captureOffset, kept }: Sync): Promise<void> {
     const [outputs, state] = this.#begun();
     const outputBytes = await outputs.flush();
-    const tables = this.#pass.tables.snapshot();
-    const point = { captureOffset, outputBytes, tables, totals: this.#totals.result() };
+    const point: Point = {
+      captureOffset,
+      outputBytes,
+      leftOut: outputs.leftOut,
+      tables: this.#pass.tables.snapshot(),
+      totals: this.#totals.result(),
+    };
     if (kept.length > MAX_KEPT) {
       throw new MmioError('protocol', `${kept.length} offsets are to be kept`);
     }

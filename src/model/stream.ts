@@ -18,6 +18,8 @@ export interface Recording {
   readonly header: RecordingHeader;
   /** Of a capture: frames of kinds that are not known, by kind, as far as it was read. */
   readonly unknownFrames?: ReadonlyMap<number, number>;
+  /** Why it is not to be believed complete, as far as it was read; grows. */
+  readonly doubts?: readonly string[];
   items(): AsyncIterable<StreamItem>;
 }
 
@@ -29,7 +31,9 @@ export interface Sink {
   /** A new recording begins. */
   begin(header: RecordingHeader): void | Promise<void>;
   /** A recording goes on at the place where the output was cut off; nothing is written. */
-  resume(header: RecordingHeader, tables: TablesSnapshot): void;
+  resume(header: RecordingHeader, tables: TablesSnapshot, leftOut: number): void;
+  /** How many accesses the format has had no line for. */
+  readonly leftOut: number;
   write(item: StreamItem): void | Promise<void>;
   /** All that was written so far is handed to the system; resolves to the output's length. */
   flush(): Promise<number>;

@@ -17,6 +17,10 @@ export interface Converted {
   readonly damages: readonly DamageEvent[];
   /** Frames of a capture that were of kinds not known, by kind; they were left out. */
   readonly unknownFrames: ReadonlyMap<number, number>;
+  /** Why the recording is not to be believed complete. */
+  readonly doubts: readonly string[];
+  /** Nothing is missing of it, as far as anyone can tell. */
+  readonly complete: boolean;
 }
 
 const MAX_DAMAGES = 5;
@@ -47,9 +51,11 @@ export async function convert(
   const totals = new TotalsAnalysis();
   const pass = new AnalysisPass([totals]);
   const damages: DamageEvent[] = [];
+  let complete = false;
   try {
     for await (const item of recording.items()) {
       pass.write(item);
+      if (!isBatch(item) && item.kind === 'end') complete = item.complete;
       if (!isBatch(item) && item.kind === 'damage' && damages.length < MAX_DAMAGES) {
         damages.push(item);
       }
@@ -64,6 +70,6 @@ export async function convert(
   } finally {
     await outputs?.end();
   }
-  const { unknownFrames = new Map() } = recording;
-  return { totals: totals.result(), damages, unknownFrames };
+  const { unknownFrames = new Map(), doubts = [] } = recording;
+  return { totals: totals.result(), damages, unknownFrames, doubts, complete };
 }

@@ -6,6 +6,7 @@ import { detectFormat, type InputFormat } from '../sources/detect.ts';
 import { openInput, type Input } from '../sources/input.ts';
 import { QemuLogDecoder } from '../sources/qemu-log/decoder.ts';
 import { openQemuLog, type LogOptions } from './qemu-log.ts';
+import { verified } from './verified.ts';
 
 export interface OpenOptions extends LogOptions {
   /** undefined: what its first bytes say. */
@@ -31,7 +32,7 @@ export async function openRecording(
   }
   switch (format) {
     case 'capture':
-      return (await import('../sources/capture-file.ts')).openCapture(first.chunks);
+      return verified(await (await import('../sources/capture-file.ts')).openCapture(first.chunks));
     case 'mmiotrace':
       return (await import('../sources/mmiotrace-file.ts')).openMmiotrace(first.chunks);
     case 'qemu-log':

@@ -17,7 +17,7 @@ export async function selectionText(
   const output = new TextOutput();
   const sink = new MmiotraceSink(output);
   // Goes on behind a beginning that says where everything is mapped.
-  sink.resume(index.header, index.tables.snapshot());
+  sink.resume(index.header, index.tables.snapshot(), 0);
   await sink.write(batch);
   await sink.end();
   return output.text;

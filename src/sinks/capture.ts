@@ -2,7 +2,6 @@ import { MmioError } from '../base/errors.ts';
 import type { AccessBatch } from '../model/access-batch.ts';
 import type { RecordingEvent, RecordingHeader } from '../model/events.ts';
 import { isBatch, type Sink, type StreamItem } from '../model/stream.ts';
-import type { TablesSnapshot } from '../model/tables.ts';
 import { ColumnEncoder } from '../wire/column-encoder.ts';
 import {
   FILE_HEADER_BYTES,
@@ -46,7 +45,9 @@ export class CaptureSink implements Sink {
   }
 
   /** Goes on at the end of what the output holds, which must be the end of a frame. */
-  resume(_header: RecordingHeader, _tables: TablesSnapshot): void {}
+  readonly leftOut = 0;
+
+  resume(): void {}
 
   /**
    * Throws, or rejects with, what the output failed with. Throws MmioError `damaged` for an access

@@ -84,6 +84,11 @@ function withoutLossWord(text: string): string {
   return text.replaceAll(/lost/gi, 'missing');
 }
 
+/** A user's words, which are not to be taken for ours, or for a loss. */
+export function asUsers(text: string): string {
+  return /^\s*(?:mmiobridge:|user:|lost\b)/i.test(text) ? `user: ${text}` : text;
+}
+
 /** The text of a MARK of ours: `mmiobridge: ` and a word for what it is about. */
 export function ours(text: string): string {
   return OURS + withoutLossWord(text);
@@ -122,13 +127,15 @@ export function coverageTexts(statement: CoverageStatement): string[] {
   return ranges.length + notes.length > 0 ? [...ranges, ...notes] : [ours(`${head} unknown`)];
 }
 
-export function endText(event: EndEvent): string {
+/** @param leftOut accesses that the text has no line for */
+export function endText(event: EndEvent, leftOut: number): string {
   const { counters } = event;
   const fields = [
     event.complete ? 'complete' : 'incomplete',
     `reads ${counters.reads}`,
     `writes ${counters.writes}`,
   ];
+  if (leftOut > 0) fields.push(`not shown ${leftOut}`);
   if (counters.damagedLines > 0) fields.push(`damaged lines ${counters.damagedLines}`);
   if (counters.lossEvents === 0) return ours(`end ${fields.join(', ')}`);
   // The one place beside a loss itself where the word is right.

@@ -38,6 +38,8 @@ export class MmiotraceRows {
   readonly #setsRomsApart: boolean;
   readonly #places: RegionFragments;
   readonly #addresses: Addresses;
+  /** Accesses that there was no line for. */
+  leftOut = 0;
 
   /** @param textExtra undefined: the kernel wrote the recording, and an option ROM is as any region */
   constructor(
@@ -134,8 +136,13 @@ export class MmiotraceRows {
   #putMark(bytes: Uint8Array, start: number, batch: AccessBatch, row: number): number {
     const space = batch.space[row]!;
     const isRom = space === Space.mmio;
-    if (isRom && !this.#textExtra.includes('rom')) return start;
-    if (space === Space.config && !this.#textExtra.includes('config')) return start;
+    const isShown = isRom
+      ? this.#textExtra.includes('rom')
+      : space !== Space.config || this.#textExtra.includes('config');
+    if (!isShown) {
+      this.leftOut++;
+      return start;
+    }
     const op = batch.op[row] === Op.read ? 'R' : 'W';
     let at = this.#time.put(bytes, putAscii(bytes, start, 'MARK '), batch.timeNs[row]!);
     at = putAscii(

@@ -7,6 +7,7 @@ import { Tables, type TablesSnapshot } from '../model/tables.ts';
 import {
   asciiOnly,
   asField,
+  asUsers,
   coverageTexts,
   damageText,
   endText,
@@ -57,8 +58,13 @@ export class MmiotraceSink implements Sink {
     return this.#writer.text(`VERSION 20070824\n${head}`);
   }
 
-  resume(header: RecordingHeader, tables: TablesSnapshot): void {
+  resume(header: RecordingHeader, tables: TablesSnapshot, leftOut: number): void {
     this.#use(header, new Tables(tables));
+    this.#rows.leftOut = leftOut;
+  }
+
+  get leftOut(): number {
+    return this.#rows.leftOut;
   }
 
   write(item: StreamItem): void | Promise<void> {
@@ -155,7 +161,7 @@ export class MmiotraceSink implements Sink {
       case 'line':
         return this.#line(event);
       case 'end':
-        return this.#asItWas ? '' : this.#mark(timeNs, endText(event));
+        return this.#asItWas ? '' : this.#mark(timeNs, endText(event, this.leftOut));
     }
   }
 
@@ -183,7 +189,7 @@ export class MmiotraceSink implements Sink {
   }
 
   #userMark(event: MarkEvent): string {
-    if (!this.#asItWas) return this.#mark(event.timeNs, event.text);
+    if (!this.#asItWas) return this.#mark(event.timeNs, asUsers(event.text));
     return this.#marks(event.timeNs, asciiOnly(event.text), true);
   }
 

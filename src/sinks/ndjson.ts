@@ -27,6 +27,8 @@ export class NdjsonSink implements Sink {
     return this.#object(headerObject(header));
   }
 
+  readonly leftOut = 0;
+
   resume(_header: RecordingHeader, tables: TablesSnapshot): void {
     this.#use(new Tables(tables));
   }

@@ -62,8 +62,14 @@ export class OutputSet {
     for (const sink of this.#sinks) await sink.begin(header);
   }
 
-  resume(header: RecordingHeader, tables: TablesSnapshot): void {
-    for (const sink of this.#sinks) sink.resume(header, tables);
+  /** @param leftOut of each output, what `leftOut` was there */
+  resume(header: RecordingHeader, tables: TablesSnapshot, leftOut: readonly number[]): void {
+    for (const [at, sink] of this.#sinks.entries()) sink.resume(header, tables, leftOut[at] ?? 0);
+  }
+
+  /** How many accesses each output has had no line for. */
+  get leftOut(): number[] {
+    return this.#sinks.map((sink) => sink.leftOut);
   }
 
   /** A promise where an output has fallen behind: the item is free again when it settles. */

@@ -39,7 +39,8 @@ export async function openMmiotrace(chunks: AsyncIterable<Uint8Array>): Promise<
   }
   if (reader.baseSec < 0) reader.baseSec = 0;
   const header = headerOf(reader.baseSec);
-  return { header, items: () => inOrder(head, rest, reader.baseSec) };
+  const { doubts } = reader;
+  return { header, doubts, items: () => inOrder(head, rest, reader.baseSec) };
 }
 
 async function* inOrder(

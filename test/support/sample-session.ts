@@ -195,7 +195,7 @@ export const SAMPLE_EVENTS = {
     timeNs: 12 * MS,
     complete: false,
     counters: {
-      reads: 4,
+      reads: 5,
       writes: 3,
       lost: 12,
       lossEvents: 2,

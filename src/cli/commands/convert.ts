@@ -21,7 +21,8 @@ Examples:
   The kernel's own mmiotrace, for scripts:
     mmiobridge convert mydump.txt --format ndjson -o - | jq -c 'select(.op=="W")'
 
-Exit status: 0 all of it; 1 failure; 2 usage; 3 the input is damaged or tells of loss.`;
+Exit status: 0 all of it; 1 failure; 2 usage; 3 the input is damaged, tells of loss, or is
+not all of what it says that it is.`;
 
 export function convertCommand(): AnyCommand {
   const command = new Command('convert')
@@ -61,8 +62,7 @@ export function convertCommand(): AnyCommand {
       format: options.format,
       textExtra: options.textExtra,
     });
-    const { totals, damages, unknownFrames } = result;
-    const isWhole = totals.damages === 0 && totals.lossEvents === 0;
+    const { totals, damages, unknownFrames, doubts, complete } = result;
     say(counted(accessesOf(totals), 'access', 'accesses'));
     if (totals.failed > 0) {
       say(`${counted(totals.failed, 'access', 'accesses')} of them failed, as the log says`);
@@ -81,7 +81,8 @@ export function convertCommand(): AnyCommand {
         `${counted(frames, 'frame')} of a kind that this version does not know (field ${field}), left out`,
       );
     }
-    process.exitCode = isWhole ? EXIT.complete : EXIT.incomplete;
+    for (const doubt of doubts) say(`the input is INCOMPLETE: ${doubt}`);
+    process.exitCode = complete ? EXIT.complete : EXIT.incomplete;
   });
   return command as unknown as AnyCommand;
 }

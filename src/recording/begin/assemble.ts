@@ -159,7 +159,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
     });
     if (checkpoint === undefined) await outputs.begin(header);
-    else outputs.resume(header, checkpoint.counts.tables);
+    else outputs.resume(header, checkpoint.counts.tables, checkpoint.leftOut);
     await folder.writeInfo(info);
 
     recording = new RunningRecording({

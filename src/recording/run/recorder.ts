@@ -313,6 +313,7 @@ export class Recorder {
         journalTaken: journal.taken,
         source: source.snapshot(),
         outputBytes,
+        leftOut: outputs.leftOut,
         userLogBytes,
       },
     );

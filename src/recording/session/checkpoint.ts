@@ -7,9 +7,11 @@ import { z } from 'zod';
 import { Attribution, type AttributionSnapshot } from '../../attribution/attribution.ts';
 import type { DeviceSnapshot } from '../../attribution/device-state.ts';
 import { RecordingCounts, type RecordingCountsSnapshot } from '../../analysis/recording-counts.ts';
+import type { Totals } from '../../analysis/totals.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
 import type { Device, Mapping, Region } from '../../model/device.ts';
 import type { SourcePosition } from '../../model/position.ts';
+import type { TablesSnapshot } from '../../model/tables.ts';
 import { positionSchema } from './saved.ts';
 
 /** What the recorder has beside the spool, its source and its outputs. */
@@ -38,13 +40,18 @@ export interface Checkpoint {
   readonly source: unknown;
   /** Length of each output, in the order of `SessionInfo.outputs`; then that of the collector's. */
   readonly outputBytes: readonly number[];
+  /** How many accesses each has had no line for. */
+  readonly leftOut: readonly number[];
   readonly userLogBytes: number;
 }
 
 /** As JSON, at once: the recording goes on while it is written. */
 export function takeCheckpoint(
   state: RecordingState,
-  at: Pick<Checkpoint, 'position' | 'journalTaken' | 'source' | 'outputBytes' | 'userLogBytes'>,
+  at: Pick<
+    Checkpoint,
+    'position' | 'journalTaken' | 'source' | 'outputBytes' | 'leftOut' | 'userLogBytes'
+  >,
 ): string {
   const { attribution, counts, coverage, notes, headStated } = state;
   const checkpoint: Checkpoint = {
@@ -128,6 +135,24 @@ const coverage: z.ZodType<CoverageRange> = z.object({
   state: z.enum(['trapped', 'bypassed', 'emulated', 'unknown']),
   why: text,
 });
+export const tablesSchema: z.ZodType<TablesSnapshot> = z.object({
+  devices: z.array(device),
+  regions: z.array(region),
+  mappings: z.array(mapping),
+});
+export const totalsSchema: z.ZodType<Totals> = z.object({
+  reads: number,
+  writes: number,
+  lost: number,
+  lossEvents: number,
+  damages: number,
+  failed: number,
+  marks: number,
+  notices: number,
+  interrupts: number,
+  resets: number,
+  lastTimeNs: number,
+});
 const readsAndWrites = z.object({ reads: number, writes: number });
 
 export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
@@ -144,24 +169,8 @@ export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
     elsewhere: number,
   }),
   counts: z.object({
-    tables: z.object({
-      devices: z.array(device),
-      regions: z.array(region),
-      mappings: z.array(mapping),
-    }),
-    totals: z.object({
-      reads: number,
-      writes: number,
-      lost: number,
-      lossEvents: number,
-      damages: number,
-      failed: number,
-      marks: number,
-      notices: number,
-      interrupts: number,
-      resets: number,
-      lastTimeNs: number,
-    }),
+    tables: tablesSchema,
+    totals: totalsSchema,
     regions: z.array(readsAndWrites.nullable()),
     registers: z.object({
       region: numbers,
@@ -178,5 +187,6 @@ export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
   headStated: z.boolean(),
   source: z.unknown(),
   outputBytes: numbers,
+  leftOut: numbers,
   userLogBytes: number,
 });

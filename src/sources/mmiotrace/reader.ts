@@ -4,6 +4,7 @@ import type { Counters } from '../../model/events.ts';
 import type { StreamItem } from '../../model/stream.ts';
 import { AccessLines } from './access-lines.ts';
 import { GuestMemory } from './guest-memory.ts';
+import { OwnWords } from './own-words.ts';
 import { type Line, parseLine, type TimeFields } from './line-grammar.ts';
 import { type LineBlock, LineSplitter, MAX_LINE_BYTES } from './line-splitter.ts';
 
@@ -21,6 +22,9 @@ export class MmiotraceReader {
   readonly #accesses = new AccessLines(this.#batch, this.#memory);
   readonly #lines = new LineSplitter();
   readonly #decoder = new TextDecoder();
+  readonly #ownWords = new OwnWords();
+  /** Why the text is not complete, by its own words; known at its end. */
+  readonly doubts: string[] = [];
   #head = new Uint8Array(0);
   #sawVersion = false;
   #sawMmiotrace = false;
@@ -59,7 +63,8 @@ export class MmiotraceReader {
     }
     for (const block of this.#lines.finish()) yield* this.#block(block);
     if (this.#batch.length > 0) yield* this.#flush();
-    const complete = this.#lossEvents === 0 && this.#damagedLines === 0;
+    this.doubts.push(...this.#ownWords.doubts(this.#accesses.reads + this.#accesses.writes));
+    const complete = this.#lossEvents === 0 && this.#damagedLines === 0 && this.doubts.length === 0;
     yield { kind: 'end', timeNs: this.#now(), complete, counters: this.#counters() };
   }
 
@@ -147,6 +152,7 @@ export class MmiotraceReader {
         return;
       case 'mark':
         yield* this.#flush();
+        this.#ownWords.mark(line.text);
         yield { kind: 'mark', timeNs: this.#stamp(line), text: line.text };
         return;
       case 'loss': {
@@ -178,6 +184,7 @@ export class MmiotraceReader {
     const batch = this.#batch;
     if (batch.length === batch.capacity) yield* this.#flush();
     const row = batch.length++;
+    this.#accesses.reads++;
     batch.timeNs[row] = timeNs;
     batch.op[row] = Op.unknown;
     batch.space[row] = Space.mmio;

@@ -63,7 +63,7 @@ describe('mmiotrace text', () => {
     const sink = new MmiotraceSink(output);
     const tables = new Tables();
     for (const event of [device, bar0, map]) tables.apply(event);
-    sink.resume({ ...SAMPLE_HEADER, textBaseSec: 7 }, tables.snapshot());
+    sink.resume({ ...SAMPLE_HEADER, textBaseSec: 7 }, tables.snapshot(), 0);
     await sink.write(batchOf({ offset: 0x10 }));
     await sink.end();
     expect(output.text()).toBe('R 4 7.000000 1 0xfebc0010 0x0 0x0 0\n');

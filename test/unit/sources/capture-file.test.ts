@@ -385,7 +385,7 @@ describe('the capture sink', () => {
     const whole = await captureOf([EVENTS.mark, BATCH]);
     const output = new MemoryOutput();
     const sink = new CaptureSink(output);
-    sink.resume(HEADER, { devices: [], regions: [], mappings: [] });
+    sink.resume();
     await sink.write(BATCH);
     await sink.end();
     const first = await captureOf([EVENTS.mark]);

@@ -50,6 +50,7 @@ const AT = {
   journalTaken: 2,
   source: { lines: { stamped: 5, unstamped: 0, others: [] }, pc: null },
   outputBytes: [1234],
+  leftOut: [0, 3],
   userLogBytes: 0,
 };
 
