@@ -16,6 +16,12 @@ for (let kind = 0; kind < 256; kind++) {
   if (known && width !== undefined) WIDTH_OF_KIND[kind] = width;
 }
 
+/** The most that the low half of a value can be, by width; 0 bytes: three of an opcode. */
+const MOST_LOW = new Float64Array(17).fill(0xffff_ffff);
+MOST_LOW[0] = 0xff_ffff;
+MOST_LOW[1] = 0xff;
+MOST_LOW[2] = 0xffff;
+
 /** Turns batch messages back into batches. There is one batch, which the next message overwrites. */
 export class ColumnDecoder {
   #batch = new AccessBatch(1024);
@@ -35,6 +41,7 @@ export class ColumnDecoder {
     this.#readOffset(message, rows);
     required(message.valueLow, batch.valueLo, rows, 'value_low');
     optional(message.valueHigh, batch.valueHi, rows, 'value_high');
+    this.#requireFitting(rows);
     this.#readCpu(message, rows);
     optional(message.pcLow, batch.pcLo, rows, 'pc_low');
     optional(message.pcHigh, batch.pcHi, rows, 'pc_high');
@@ -77,6 +84,17 @@ export class ColumnDecoder {
       op[row] = kind & 3;
       space[row] = (kind >> 2) & 3;
       width[row] = bytes;
+    }
+  }
+
+  /** A value that is wider than its access is none. */
+  #requireFitting(rows: number): void {
+    const { width, valueLo, valueHi } = this.#batch;
+    for (let row = 0; row < rows; row++) {
+      const bytes = width[row]!;
+      if (valueLo[row]! > MOST_LOW[bytes]! || (bytes < 8 && valueHi[row] !== 0)) {
+        throw damaged(`a value of more than ${bytes} bytes`);
+      }
     }
   }
 

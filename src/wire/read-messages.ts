@@ -20,6 +20,9 @@ import type { FrameMessage } from './messages.ts';
 
 type Maybe<T> = T | null | undefined;
 
+/** An MSI-X table has at most so many. */
+const MAX_VECTORS = 2048;
+
 /** Fields of `Frame` that hold an event each. */
 type EventField = Exclude<
   keyof FrameMessage,
@@ -45,14 +48,14 @@ const READERS: {
     timeNs: whole(timeNs),
     mapping: toMapping(present(mapping)),
   }),
-  unmap: ({ timeNs, mapId }) => ({ kind: 'unmap', timeNs: whole(timeNs), mapId: mapId ?? 0 }),
+  unmap: ({ timeNs, mapId }) => ({ kind: 'unmap', timeNs: whole(timeNs), mapId: size(mapId) }),
   mark: ({ timeNs, text }) => ({ kind: 'mark', timeNs: whole(timeNs), text: text ?? '' }),
   notice: ({ timeNs, text }) => ({ kind: 'notice', timeNs: whole(timeNs), text: text ?? '' }),
   loss: ({ timeNs, count, durationNs, reason }) => ({
     kind: 'loss',
     timeNs: whole(timeNs),
-    count: whole(count),
-    durationNs: whole(durationNs),
+    count: count === -1 ? -1 : size(count),
+    durationNs: size(durationNs),
     reason: reason ?? '',
   }),
   failed: ({ timeNs, write, region, offset, width, value, reason }) => ({
@@ -60,7 +63,7 @@ const READERS: {
     timeNs: whole(timeNs),
     write: write ?? false,
     region: index(region, MAX_REGIONS, 'region'),
-    offset: whole(offset),
+    offset: size(offset),
     width: widthOf(width),
     value: hexOf(value),
     reason: reason ?? '',
@@ -68,11 +71,15 @@ const READERS: {
   interrupt: ({ timeNs, device, type, vector }) => ({
     kind: 'interrupt',
     timeNs: whole(timeNs),
-    device: device ?? 0,
+    device: index(device, MAX_DEVICES, 'device'),
     type: wordOf(INTERRUPT_TYPE, type, 'interrupt type'),
-    vector: vector ?? 0,
+    vector: index(vector, MAX_VECTORS, 'interrupt vector'),
   }),
-  reset: ({ timeNs, device }) => ({ kind: 'reset', timeNs: whole(timeNs), device: device ?? 0 }),
+  reset: ({ timeNs, device }) => ({
+    kind: 'reset',
+    timeNs: whole(timeNs),
+    device: index(device, MAX_DEVICES, 'device'),
+  }),
   vmState: ({ timeNs, state }) => ({
     kind: 'vm-state',
     timeNs: whole(timeNs),
@@ -88,7 +95,7 @@ const READERS: {
     return {
       kind: 'damage',
       timeNs: whole(timeNs),
-      position: { segment: segment ?? 0, offset: whole(offset) },
+      position: { segment: size(segment), offset: size(offset) },
       reason: reason ?? '',
       evidence: evidence ?? '',
     };
@@ -140,16 +147,17 @@ function toDevice(message: mmiobridge.v1.Device.$Properties): Device {
     type: message.type ?? '',
     qemuId: message.qemuId ?? '',
     hostAddress: message.hostAddress ?? '',
-    bus: message.bus ?? 0,
-    devfn: message.devfn ?? 0,
-    vendorId: message.vendorId ?? 0,
-    deviceId: message.deviceId ?? 0,
-    classCode: message.classCode ?? 0,
-    irq: message.irq ?? 0,
+    // -1: not known, behind a bridge.
+    bus: within(message.bus, -1, 0xff, 'bus'),
+    devfn: within(message.devfn, 0, 0xff, 'devfn'),
+    vendorId: within(message.vendorId, 0, 0xffff, 'vendor'),
+    deviceId: within(message.deviceId, 0, 0xffff, 'device id'),
+    classCode: within(message.classCode, 0, 0xff_ffff, 'class'),
+    irq: size(message.irq),
     bars: bars.map(({ start, flags, sizeBytes }) => ({
-      start: whole(start),
-      flags: flags ?? 0,
-      sizeBytes: whole(sizeBytes),
+      start: size(start),
+      flags: size(flags),
+      sizeBytes: size(sizeBytes),
     })),
     driver: message.driver ?? '',
   };
@@ -158,21 +166,21 @@ function toDevice(message: mmiobridge.v1.Device.$Properties): Device {
 function toRegion(message: mmiobridge.v1.Region.$Properties): Region {
   return {
     id: index(message.id, MAX_REGIONS, 'region'),
-    device: message.device ?? 0,
+    device: within(message.device, -1, MAX_DEVICES - 1, 'device'),
     kind: wordOf(REGION_KIND, message.kind, 'region kind'),
-    bar: message.bar ?? 0,
+    bar: within(message.bar, -1, BAR_SLOTS - 1, 'BAR'),
     name: message.name ?? '',
-    sizeBytes: whole(message.sizeBytes),
+    sizeBytes: size(message.sizeBytes),
   };
 }
 
 function toMapping(message: mmiobridge.v1.Mapping.$Properties): Mapping {
   return {
-    mapId: message.mapId ?? 0,
-    region: message.region ?? 0,
-    regionOffset: whole(message.regionOffset),
-    gpa: whole(message.gpa),
-    lengthBytes: whole(message.lengthBytes),
+    mapId: size(message.mapId),
+    region: index(message.region, MAX_REGIONS, 'region'),
+    regionOffset: size(message.regionOffset),
+    gpa: size(message.gpa),
+    lengthBytes: size(message.lengthBytes),
     virt: message.virt ?? '',
   };
 }
@@ -183,8 +191,8 @@ function toCoverage(message: mmiobridge.v1.CoverageStatement.$Properties): Cover
     ranges: (message.ranges ?? []).map((range) => ({
       device: range.device ?? '',
       region: range.region ?? '',
-      offset: whole(range.offset),
-      lengthBytes: whole(range.lengthBytes),
+      offset: size(range.offset),
+      lengthBytes: size(range.lengthBytes),
       state: wordOf(COVERAGE_STATE, range.state, 'coverage state'),
       why: range.why ?? '',
     })),
@@ -194,20 +202,35 @@ function toCoverage(message: mmiobridge.v1.CoverageStatement.$Properties): Cover
 
 function toCounters(message: mmiobridge.v1.Counters.$Properties): Counters {
   return {
-    reads: whole(message.reads),
-    writes: whole(message.writes),
-    lost: whole(message.lost),
-    lossEvents: whole(message.lossEvents),
-    damagedLines: whole(message.damagedLines),
+    reads: size(message.reads),
+    writes: size(message.writes),
+    lost: size(message.lost),
+    lossEvents: size(message.lossEvents),
+    damagedLines: size(message.damagedLines),
     otherLines: Object.fromEntries(
-      (message.otherLines ?? []).map(({ name, count }) => [name ?? '', whole(count)]),
+      (message.otherLines ?? []).map(({ name, count }) => [name ?? '', size(count)]),
     ),
   };
 }
 
 function whole(value: Maybe<number>): number {
   const number = value ?? 0;
-  if (!Number.isInteger(number)) throw damaged(`the number ${number} where a whole one belongs`);
+  if (!Number.isSafeInteger(number)) {
+    throw damaged(`the number ${number} where a whole one belongs`);
+  }
+  return number;
+}
+
+/** An address, a length, a count. */
+function size(value: Maybe<number>): number {
+  const number = whole(value);
+  if (number < 0) throw damaged(`the number ${number}, which cannot be below 0`);
+  return number;
+}
+
+function within(value: Maybe<number>, least: number, most: number, what: string): number {
+  const number = value ?? 0;
+  if (number < least || number > most) throw damaged(`${what} ${number}`);
   return number;
 }
 

@@ -19,6 +19,7 @@ interface Told {
 export class OwnWords {
   #isOurs = false;
   #told: Told | undefined;
+  #endsTwice = false;
   #inMarks = 0;
 
   /** The text of a MARK. */
@@ -35,6 +36,7 @@ export class OwnWords {
     const end = END.exec(text);
     if (end === null) return;
     const [, how, reads, writes, notShown] = end;
+    if (this.#told !== undefined) this.#endsTwice = true;
     this.#told = {
       isComplete: how === 'complete',
       accesses: Number(reads) + Number(writes),
@@ -52,6 +54,7 @@ export class OwnWords {
     const told = this.#told;
     if (told === undefined) return ['it has no end: it was cut off, or is still being written'];
     const doubts = told.isComplete ? [] : ['it says of itself that it is incomplete'];
+    if (this.#endsTwice) doubts.push('something stands behind its end');
     const found = inLines + this.#inMarks + (told.notShown ?? 0);
     if (found !== told.accesses) {
       doubts.push(`it tells of ${count(told.accesses)} accesses, and has ${count(found)}`);

@@ -60,12 +60,18 @@ const anyAccess: fc.Arbitrary<Access> = fc.record({
   pcLo: fc.oneof(fc.constant(0), anyU32),
   pcHi: fc.oneof(fc.constant(0), anyU32),
 });
+/** A value is no wider than its access. */
+function fitting(access: Access): Access {
+  const { width, valueLo, valueHi } = access;
+  const most = width === 0 ? 0xff_ffff : width >= 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
+  return { ...access, valueLo: valueLo % (most + 1), valueHi: width >= 8 ? valueHi : 0 };
+}
 /** Rows of which a few columns may be the same all the way down, as in real batches. */
 const anyRows = fc
   .tuple(fc.array(anyAccess, { minLength: 1, maxLength: 60 }), fc.subarray([...COLUMNS]))
   .map(([rows, constant]) => {
     const same = Object.fromEntries(constant.map((name) => [name, rows[0]?.[name]]));
-    return rows.map((row) => ({ ...row, ...same }));
+    return rows.map((row) => fitting({ ...row, ...same }));
   });
 const anyPosition = fc.option(
   fc.record({ segment: anyU32, offset: fc.nat(Number.MAX_SAFE_INTEGER) }),
@@ -73,6 +79,17 @@ const anyPosition = fc.option(
 );
 
 describe('a batch', () => {
+  it.each([
+    [{ width: 1, valueLo: 0x100 }, 'a value of more than 1 bytes'],
+    [{ width: 2, valueLo: 0x1_0000 }, 'a value of more than 2 bytes'],
+    [{ width: 4, valueLo: 1, valueHi: 1 }, 'a value of more than 4 bytes'],
+  ])('with a value that is wider than its access is refused: %j', (row, evidence) => {
+    const decoder = new ColumnDecoder();
+    expect(() => decoder.decode(message(row))).toThrow(
+      expect.objectContaining({ code: 'damaged', evidence }),
+    );
+  });
+
   it('comes back as it was, whatever is in it', () => {
     const decoder = new ColumnDecoder();
     fc.assert(
