@@ -45,14 +45,25 @@ export class AddressSpace {
     this.#aliases = aliases;
   }
 
+  /** Pairs of places that are logged alike, and the one of each that is taken. */
+  get doubts(): { readonly hidden: number; readonly taken: number }[] {
+    return this.#aliases
+      .filter(({ ambiguous }) => ambiguous)
+      .map(({ gpaStart, logBase, regionOffset, shadowed }) => {
+        const direct = logBase + regionOffset;
+        return shadowed ? { hidden: gpaStart, taken: direct } : { hidden: direct, taken: gpaStart };
+      });
+  }
+
   /**
    * The guest's address for the one that is logged of a MemoryRegion: the same, unless the guest
-   * reaches the region through an alias. Of two that fit, the one in memory: drivers prefer it.
+   * reaches the region through an alias. Of two that fit the plain one, or the one in memory:
+   * drivers prefer it.
    */
   guestAddressOf(name: string, logged: number): number {
     let found: number | undefined;
     for (const alias of this.#aliases) {
-      if (alias.name !== name) continue;
+      if (alias.name !== name || alias.shadowed) continue;
       const offset = logged - alias.logBase - alias.regionOffset;
       if (offset < 0 || offset >= alias.lengthBytes) continue;
       if (alias.space === 'memory') return alias.gpaStart + offset;

@@ -2,6 +2,7 @@
  * The devices of a recording and where their BARs are, as far as the source and QMP have told.
  * Decides which accesses are of interest; knows nothing of rows and batches.
  */
+import { hex } from '../base/format.ts';
 import {
   BAR_SLOTS,
   NO_BAR,
@@ -71,6 +72,24 @@ export class Devices {
 
   get selected(): readonly DeviceState[] {
     return this.states.filter((state) => state.selected);
+  }
+
+  /** Where QEMU's log does not tell two places of selected devices apart. */
+  get doubts(): string[] {
+    return this.addresses.doubts.flatMap(({ hidden, taken }) => {
+      const [from, to] = [this.#placeText(hidden), this.#placeText(taken)];
+      if (from === undefined || to === undefined) return [];
+      return [
+        `QEMU's log does not tell accesses to ${from} from those to ${to}: all are taken for the latter`,
+      ];
+    });
+  }
+
+  #placeText(gpa: number): string | undefined {
+    const mapping = this.addresses.mappingAt(gpa);
+    const state = mapping && this.states[mapping.region.device];
+    if (mapping === undefined || state === undefined) return undefined;
+    return `${state.device.name} ${mapping.region.name}+${hex(gpa - mapping.gpa)}`;
   }
 
   /** Whether some device is called by this name. */

@@ -10,7 +10,7 @@
  *                    memory BAR is logged as I/O port + offset; as the bare offset while the I/O
  *                    BAR was never mapped; with the last port once it is unmapped
  *   ati-vga          the other way round: the I/O BAR is logged as an address in the memory BAR
- *   intel-hda        the mirror at +0x2000 is logged as the registers at +0
+ *   intel-hda        the mirror at +0x2000 is logged as the registers at +0, which drivers use
  *
  * `info mtree` prints a region under `memory-region: NAME` if an alias points to it, at its own
  * address; where it has a container, it also shows in that one's tree, at the sum that the log
@@ -33,9 +33,11 @@ export interface AliasRegion {
   readonly regionOffset: number;
   /** The same name and logged address can also mean an access to another place. */
   readonly ambiguous: boolean;
+  /** That place is the address that is logged, in memory: drivers use it, and not the alias. */
+  readonly shadowed: boolean;
 }
 
-type Placement = AliasRegion;
+type Placement = Omit<AliasRegion, 'shadowed'>;
 
 /** Aliases of aliases: QEMU's own machines have three in a row. */
 const MAX_DEPTH = 16;
@@ -55,7 +57,19 @@ export function aliasRegions(mtreeText: string): readonly AliasRegion[] {
     .map((placement) => ({
       ...placement,
       ambiguous: placement.ambiguous || placements.some((other) => isConfusable(placement, other)),
+      shadowed: placements.some((other) => isTrue(other) && shadows(other, placement)),
     }));
+}
+
+/** Whether all that is logged of the alias is logged of this one, too, at its own address. */
+function shadows(direct: Placement, alias: Placement): boolean {
+  if (direct.name !== alias.name) return false;
+  // Of a BAR in memory and one of ports drivers prefer the one in memory.
+  if (direct.space === 'io' && alias.space === 'memory') return false;
+  const logged = alias.logBase + alias.regionOffset;
+  return (
+    logged >= direct.gpaStart && logged + alias.lengthBytes <= direct.gpaStart + direct.lengthBytes
+  );
 }
 
 /** Whether a logged address of it is the guest's. */

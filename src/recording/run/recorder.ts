@@ -260,7 +260,7 @@ export class Recorder {
   #statement(phase: 'head' | 'end'): Extract<RecordingEvent, { kind: 'coverage' }> {
     const { source, state } = this.#parts;
     const { devices, lastTimeNs } = state.attribution;
-    const notes = [...state.notes, ...source.notes(phase, devices.selected)];
+    const notes = [...state.notes, ...devices.doubts, ...source.notes(phase, devices.selected)];
     const statement = { phase, ranges: this.#coverage, notes };
     return { kind: 'coverage', timeNs: lastTimeNs, statement };
   }

@@ -181,6 +181,7 @@ describe('where the log’s address is not the guest’s', () => {
       logBase: 0xc000,
       regionOffset: 0,
       ambiguous: true,
+      shadowed: false,
     });
     expect(guestAddressOf(alias, 0xc040)).toBe(0xe0000040);
   });
@@ -203,14 +204,14 @@ describe('where the log’s address is not the guest’s', () => {
   test('ati-vga: its I/O BAR is logged as its memory BAR', () => {
     const [alias] = aliasRegions(golden('ati-vga.tree'));
     expect(alias).toMatchObject({ name: 'ati.mmregs', space: 'io', ambiguous: true });
-    expect(guestAddressOf(alias, 0xe8000010)).toBe(0xc010);
+    expect(alias?.shadowed).toBe(true);
   });
 
   // readl 0xe0002030: … addr 0xe0000030 … name 'intel-hda'
-  test('intel-hda: its mirror is logged as the registers themselves', () => {
+  test('intel-hda: its mirror is logged as the registers themselves, which are taken', () => {
     const [alias] = aliasRegions(golden('intel-hda.tree'));
     expect(alias).toMatchObject({ name: 'intel-hda', space: 'memory', ambiguous: true });
-    expect(guestAddressOf(alias, 0xe0000030)).toBe(0xe0002030);
+    expect(alias?.shadowed).toBe(true);
   });
 
   test('two devices of one name cannot be told apart', () => {
