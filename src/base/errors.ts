@@ -42,6 +42,7 @@ export function messageOf(error: unknown): string {
 
 /** The system's code (`ENOSPC`, `ECONNREFUSED`, …) of a Node error, if it has one. */
 export function systemCodeOf(error: unknown): string | undefined {
+  if (error instanceof MmioError) return undefined;
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
     return error.code;
   }
@@ -50,8 +51,8 @@ export function systemCodeOf(error: unknown): string | undefined {
 
 /** The file system has no room: the same may work later. */
 export function isNoRoom(error: unknown): boolean {
-  const code =
-    systemCodeOf(error) ?? (error instanceof Error ? systemCodeOf(error.cause) : undefined);
+  const cause = error instanceof MmioError ? error.cause : error;
+  const code = systemCodeOf(cause);
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 

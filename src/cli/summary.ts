@@ -57,7 +57,12 @@ export function formatMissing({
   };
   const bypassed = regionsThat('bypassed');
   const emulated = regionsThat('emulated');
+  const unknown = regionsThat('unknown');
+  const others = bypassed + emulated === '' && counters.lossEvents + counters.damagedLines === 0;
   return [
+    ...(others && unknown !== ''
+      ? [`whether accesses to ${unknown} bypass QEMU is not known`]
+      : []),
     ...(bypassed === '' ? [] : [`accesses to ${bypassed} bypass QEMU`]),
     ...(emulated === '' ? [] : [`parts of ${emulated} are answered by QEMU`]),
     ...(counters.lossEvents === 0 ? [] : [`loss in ${counted(counters.lossEvents, 'place')}`]),

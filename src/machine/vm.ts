@@ -22,6 +22,8 @@ const LOST_AFTER_MS = 1000;
 /** How long the answer of one attempt to connect again stands. */
 const REGAIN_EVERY_MS = 500;
 const REGAIN_LIMIT_MS = 2000;
+/** After its guest has shut down; it takes no more than some of this to close its devices. */
+const HANGS_AFTER_MS = 2000;
 /** A QEMU that does not answer QMP for longer gets a signal instead. */
 const QUIT_GRACE_MS = 3000;
 
@@ -35,6 +37,7 @@ export class Vm {
   readonly #onProblem: (message: string) => void;
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   #qmp: QmpClient;
+  #isEnding = false;
   #regaining: Promise<QmpClient> | undefined;
 
   constructor(
@@ -90,9 +93,43 @@ export class Vm {
 
   #listenTo(qmp: QmpClient): QmpClient {
     qmp.onEvent((event) => {
+      if (event.name === 'SHUTDOWN') this.#onShutdown();
+      else if (event.name === 'RESET' || event.name === 'RESUME') this.#isEnding = false;
       for (const listener of this.#listeners) listener(event);
     });
     return qmp;
+  }
+
+  /**
+   * The guest has shut down, and QEMU ends if nothing keeps it. One that has a question before it
+   * just then may hang for good (QEMU 10.0, in monitor_cleanup): what need not be asked is not.
+   */
+  get isEnding(): boolean {
+    return this.#isEnding;
+  }
+
+  #onShutdown(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    setTimeout(() => void this.#freeHung().catch(() => undefined), HANGS_AFTER_MS).unref();
+  }
+
+  /** SIGTERM wakes it, and asks of it what it is about to do anyway. */
+  async #freeHung(): Promise<void> {
+    const { process: vm } = this;
+    const mayHang = () => this.#isEnding && vm !== undefined && this.isAlive;
+    if (!mayHang()) return;
+    const limit = { timeoutMs: HANGS_AFTER_MS };
+    const answered = await this.#qmp.execute('query-status', undefined, limit).then(
+      () => true,
+      () => false,
+    );
+    // It lives on as it was told to (-no-shutdown).
+    if (answered || !mayHang() || vm === undefined) return;
+    this.#onProblem(
+      `QEMU (process ${vm.pid}) hangs at its end: it is sent SIGTERM, which frees it`,
+    );
+    process.kill(vm.pid, 'SIGTERM');
   }
 
   /** Calls `listener` with QEMU's events, also when the connection is another; returns what ends that. */

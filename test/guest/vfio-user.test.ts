@@ -77,14 +77,18 @@ describe('a vfio-user device of our own under record', () => {
     await using _server = await VfioUserServer.listen(socket, device, {
       onProblem: () => undefined,
     });
-    const argv = await hammerGuest({ iterations: 5000, device: vfioUserArgs(socket), qemu: QEMU });
+    const argv = await hammerGuest({
+      iterations: 20_000,
+      device: vfioUserArgs(socket),
+      qemu: QEMU,
+    });
     const outputs = ['-o', 'x.mmiotrace', '-o', 'x.mmiocap', '-o', 'x.ndjson'];
     const { status, stderr } = await place.cli(['record', ...outputs, '--', ...argv]);
     expect(status, stderr).toBe(0);
-    expect(stderr).toMatch(/^failed {4}50 accesses \(MARKs say which and why\)$/m);
+    expect(stderr).toMatch(/^failed {4}200 accesses \(MARKs say which and why\)$/m);
     const lines = place.text('x.mmiotrace').split('\n');
     const failed = lines.flatMap((line, at) => (/mmiobridge: failed /.test(line) ? [at] : []));
-    expect(failed).toHaveLength(50);
+    expect(failed).toHaveLength(200);
     for (const [n, at] of failed.entries()) {
       const value = `0x${(n * 100 + 7).toString(16)}`;
       expect(lines[at - 2]).toMatch(new RegExp(`^W 4 \\S+ 1 0xe1000004 ${value} 0x0 0$`));
@@ -92,10 +96,10 @@ describe('a vfio-user device of our own under record', () => {
       expect(lines[at]).toMatch(/failed R 4 dut BAR0\+0x4 0xffffffff: Input\/output error$/);
     }
     const accesses = accessesOf(lines.join('\n'));
-    expect(accesses).toHaveLength(2 * 5000);
+    expect(accesses).toHaveLength(2 * 20_000);
     expect((await place.cli(['convert', 'x.mmiocap', '-o', 'again.mmiotrace'])).status).toBe(0);
     expect(place.text('again.mmiotrace') === lines.join('\n')).toBe(true);
-    expect(place.text('x.ndjson').match(/^\{"type":"failed",.*"op":"R"/gm)).toHaveLength(50);
+    expect(place.text('x.ndjson').match(/^\{"type":"failed",.*"op":"R"/gm)).toHaveLength(200);
   });
 
   test('what QEMU says of them gives its room back, however much it is', async () => {
@@ -150,7 +154,8 @@ describe('a vfio-user device of our own under record', () => {
     ['its type', () => 'vfio-user-pci'],
     ['its socket', (socket) => `vfio-user:${socket}`],
   ])('it is selected by %s', async (_what, name) => {
-    const pairs = 500;
+    // Long enough for QEMU to be asked how the BAR is mapped.
+    const pairs = 20_000;
     const { status, stderr, text, seen } = await recordHammer({ iterations: pairs }, (socket) => [
       '--device',
       name(socket),

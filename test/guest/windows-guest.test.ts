@@ -172,7 +172,7 @@ describe('a guest with much memory', () => {
     const args = ['--disk', 'win.raw', ...SMALL, '--no-tpm', '--no-secure-boot', '--qemu', busy];
     const { status, stderr } = await script([...args, '--', '--duration', '1', '--device', 'nic']);
     expect(stderr).not.toContain('no greeting');
-    expect(status).toBe(0);
+    expect(status, stderr).toBe(0);
   });
 });
 

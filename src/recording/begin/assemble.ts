@@ -23,7 +23,8 @@ import {
   learnDevices,
   learnPatiently,
   lookAtMemory,
-  optionNotes,
+  NOTHING_KNOWN,
+  optionFacts,
   requireSelected,
 } from './device-queries.ts';
 import type { RecordOptions, ResumeOptions } from './options.ts';
@@ -49,8 +50,8 @@ export async function announce(
   known: Pick<SessionInfo, 'qemu' | 'launched' | 'qmpAddress' | 'header' | 'sourceInfo'>,
 ): Promise<SessionInfo> {
   const info: SessionInfo = {
-    ...known,
     id: folder.id,
+    ...known,
     recorder: ourselves(),
     spoolDir: spool.dir,
     selection: options.selection,
@@ -128,8 +129,8 @@ export async function assemble(assembly: Assembly): Promise<Started> {
     await learnDevices(vm.qmp, devices);
     requireSelected(devices, selection);
   }
-  const optionsHide = vm === undefined ? [] : await optionNotes(vm.qmp, devices);
-  const state = { ...before, notes: checkpoint?.notes ?? optionsHide };
+  const facts = checkpoint ?? (vm && (await optionFacts(vm.qmp, devices))) ?? NOTHING_KNOWN;
+  const state = { ...before, notes: facts.notes, trapped: facts.trapped };
 
   const source = await assembly.open({
     folder,
@@ -180,12 +181,12 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         notice,
         launched,
         refreshDevices: async () => {
-          if (vm !== undefined) await learnPatiently(vm, devices, notice);
+          if (vm?.isEnding === false) await learnPatiently(vm, devices, notice);
         },
-        lookAtMemory: async () => {
+        lookAtMemory: async (what) => {
           if (vm === undefined) return [];
           // Firmware has given it its interrupt line by now.
-          await learnPatiently(vm, devices, notice);
+          if (what === 'devices') await learnPatiently(vm, devices, notice);
           return lookAtMemory(await vm.connected(), devices, source.seen);
         },
       },

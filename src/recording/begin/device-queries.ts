@@ -1,9 +1,10 @@
 /** Questions to a running QEMU about the devices of a recording. */
 import { aliasRegions } from '../../machine/alias.ts';
 import { deviceCoverage, type SeenOfQemu } from '../../machine/coverage.ts';
+import { hasNoMemory } from '../../machine/ram-blocks.ts';
 import { readInventory } from '../../machine/inventory.ts';
 import { parseFlatView } from '../../machine/mtree.ts';
-import { readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
+import { NO_MMAP, readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
 import { MmioError, describeError } from '../../base/errors.ts';
 import type { Notice } from '../../base/notice.ts';
 import type { Vm } from '../../machine/vm.ts';
@@ -64,17 +65,36 @@ export async function lookAtMemory(
   return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, seen));
 }
 
-/** What the options of passed-through devices keep from QEMU, and so from the recording. */
-export async function optionNotes(qmp: QmpClient, devices: Devices): Promise<readonly string[]> {
-  const notes = devices.selected
-    .filter(({ device, qomPath }) => isPassedThrough(device) && qomPath !== '')
-    .map(async ({ device, qomPath }) => {
-      const values = await readVfioProperties(qmp, qomPath);
-      return VFIO_PROPERTIES.filter(({ name }) => values.get(name) === false).map(
-        ({ name, hides }) => `${device.name} has ${name}=off: ${hides} do not show`,
-      );
-    });
-  return (await Promise.all(notes)).flat();
+/** What the options of passed-through devices say of what is seen of them. */
+export interface OptionFacts {
+  /** What they keep from QEMU, and so from the recording. */
+  readonly notes: readonly string[];
+  /** Why all of a device's BARs are trapped, whatever becomes of them; by its name. */
+  readonly trapped: Readonly<Record<string, string>>;
+}
+
+export const NOTHING_KNOWN: OptionFacts = { notes: [], trapped: {} };
+
+export async function optionFacts(qmp: QmpClient, devices: Devices): Promise<OptionFacts> {
+  const notes: string[] = [];
+  const trapped: Record<string, string> = {};
+  for (const { device, qomPath } of devices.selected) {
+    if (!isPassedThrough(device)) {
+      const { devfn } = device;
+      if (await hasNoMemory(qmp, { qomPath, devfn })) {
+        trapped[device.name] = 'info ramblock: it has no memory of its own';
+      }
+      continue;
+    }
+    if (qomPath === '') continue;
+    const values = await readVfioProperties(qmp, qomPath);
+    if (values.get(NO_MMAP.name) === true) trapped[device.name] = `${NO_MMAP.name}=on`;
+    for (const { name, hides } of VFIO_PROPERTIES) {
+      if (values.get(name) !== false) continue;
+      notes.push(`${device.name} has ${name}=off: ${hides} do not show`);
+    }
+  }
+  return { notes, trapped };
 }
 
 /** A device on one line, for people. */

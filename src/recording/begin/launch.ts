@@ -6,6 +6,7 @@ import { MmioError } from '../../base/errors.ts';
 import type { LaunchPlan } from '../../machine/argv.ts';
 import { processRef } from '../../machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../../machine/process.ts';
+import { qemuProcess } from '../../machine/vcpus.ts';
 import { Vm } from '../../machine/vm.ts';
 import { QmpClient } from '../../qmp/client.ts';
 import { SessionFolder } from '../session/session-folder.ts';
@@ -69,19 +70,23 @@ export async function recordLaunch(
     });
     child = await launchQemu(plan, { stderrFile: folder.qemuStderr });
     const { pid } = child;
-    const qemu = processRef(pid);
-    await folder.writeInfo({ ...announced, qemu });
+    await folder.writeInfo({ ...announced, qemu: processRef(pid) });
     const qmp = await child.orExit(connectPatiently(address, child.exited));
     const devices = new Devices(options.selection);
     await learnDevices(qmp, devices);
     const { selected } = devices;
     const source = await launch.begin({ qmp, pid, plan, start, selected });
+    const qemu = await qemuProcess(qmp);
     const vm = new Vm(qmp, { address, process: qemu, child, onProblem: options.notice });
     const started = await begin({
       folder,
       spool,
       vm,
-      info: { ...announced, qemu, header: headerOf(start, qmp.version, kind, plan.argv) },
+      info: {
+        ...announced,
+        qemu: qemu ?? processRef(pid),
+        header: headerOf(start, qmp.version, kind, plan.argv),
+      },
       options,
       source,
       child,

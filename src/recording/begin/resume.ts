@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MmioError } from '../../base/errors.ts';
 import type { Notice } from '../../base/notice.ts';
 import { isAlive, ourselves } from '../../machine/proc.ts';
+import { qemuProcess } from '../../machine/vcpus.ts';
 import { Vm } from '../../machine/vm.ts';
 import { QmpClient } from '../../qmp/client.ts';
 import type { SessionInfo } from '../session/info.ts';
@@ -105,7 +106,9 @@ async function reconnect(info: SessionInfo, notice: Notice): Promise<Vm | undefi
   if (!isGone(info)) {
     try {
       const qmp = await QmpClient.connect(address);
-      return new Vm(qmp, { address, process: qemu, onProblem: notice });
+      const found = await qemuProcess(qmp);
+      const process = found?.pid === qemu?.pid ? qemu : undefined;
+      return new Vm(qmp, { address, process, onProblem: notice });
     } catch (error) {
       if (!(await isEnding(info))) throw error;
     }

@@ -7,6 +7,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError, isNoRoom } from '../../base/errors.ts';
+import type { DeviceState } from '../../attribution/device-state.ts';
 import { Failure } from '../../base/failure.ts';
 import type { Notice } from '../../base/notice.ts';
 import { wallClockMs } from '../../base/wall-clock.ts';
@@ -14,6 +15,7 @@ import { countersOf } from '../../analysis/totals.ts';
 import type { Vm, VmEnd } from '../../machine/vm.ts';
 import type { CoverageRange, CoverageStatement } from '../../model/coverage.ts';
 import type { Counters, RecordingEvent, RecordingHeader } from '../../model/events.ts';
+import { ROM_SLOT } from '../../model/device.ts';
 import { isBefore, type SourcePosition } from '../../model/position.ts';
 import type { StreamItem } from '../../model/stream.ts';
 import type { OutputSet } from '../../sinks/output-set.ts';
@@ -31,6 +33,8 @@ const POLL_MS = 10;
 /** A read that brings this much says that we are behind: the next follows at once. */
 const BEHIND_BYTES = 512 * 1024;
 const CHECKPOINT_MS = 1000;
+/** Firmware moves BARs dozens of times: between two it is not asked each time how they are mapped. */
+const LOOK_MS = 100;
 /** How long QEMU is given to close a segment, where we cannot see whether it has. */
 const CLOSE_GRACE_MS = 500;
 
@@ -46,8 +50,11 @@ export interface RecorderParts {
   readonly vm: Vm | undefined;
   /** Asks QMP again what devices there are and where; not called when there is no VM. */
   readonly refreshDevices: () => Promise<void>;
-  /** Asks QEMU how the selected devices are mapped now: aliases, and what is trapped. */
-  readonly lookAtMemory: () => Promise<readonly CoverageRange[]>;
+  /**
+   * Asks QEMU how the selected devices are mapped now: aliases, and what is trapped; and first, which
+   * is many questions, what devices there are.
+   */
+  readonly lookAtMemory: (what: 'mappings' | 'devices') => Promise<readonly CoverageRange[]>;
   readonly userLog: UserLogWriter | undefined;
   readonly notice: Notice;
   /** QEMU is ours, and its standard error in the folder. */
@@ -75,6 +82,7 @@ export class Recorder {
   /** The checkpoint that is being made safe. */
   #saving: Promise<void> | undefined;
   #lastCheckpointMs = 0;
+  #lookedAtMs = -Infinity;
   /** Of a QEMU that we started. */
   readonly #stderr: StderrLimit | undefined;
   /** Why the last checkpoint could not be written. */
@@ -172,6 +180,7 @@ export class Recorder {
     const { bytes } = await spool.read(until);
     if (bytes.length === 0) {
       if (until === undefined && !spool.behind) {
+        await this.#lookAtMoved();
         source.onReadAll();
         await this.#drain();
       }
@@ -243,10 +252,18 @@ export class Recorder {
     if (written !== undefined) await written;
   }
 
+  /** A BAR has come to a new place, and nobody accesses it there: it may bypass QEMU. */
+  async #lookAtMoved(): Promise<void> {
+    if (performance.now() - this.#lookedAtMs < LOOK_MS) return;
+    const { addresses } = this.#parts.state.attribution.devices;
+    if (addresses.consumeMoved()) await this.#lookAtMemory('mappings');
+  }
+
   /** A BAR has come to a new place: QEMU can say how it is mapped there. */
-  async #lookAtMemory(): Promise<void> {
-    if (this.#sourceEnded) return;
-    const ranges = await this.#parts.lookAtMemory().catch(() => []);
+  async #lookAtMemory(what: 'mappings' | 'devices' = 'devices'): Promise<void> {
+    if (this.#sourceEnded || this.#parts.vm?.isEnding === true) return;
+    this.#lookedAtMs = performance.now();
+    const ranges = await this.#parts.lookAtMemory(what).catch(() => []);
     this.#coverage = mergeCoverage(this.#coverage, ranges);
   }
 
@@ -261,7 +278,8 @@ export class Recorder {
     const { source, state } = this.#parts;
     const { devices, lastTimeNs } = state.attribution;
     const notes = [...state.notes, ...devices.doubts, ...source.notes(phase, devices.selected)];
-    const statement = { phase, ranges: this.#coverage, notes };
+    const ranges = settled(this.#coverage, devices.selected, state.trapped);
+    const statement = { phase, ranges, notes };
     return { kind: 'coverage', timeNs: lastTimeNs, statement };
   }
 
@@ -349,12 +367,64 @@ export class Recorder {
     const complete =
       counters.lossEvents === 0 &&
       counters.damagedLines === 0 &&
-      this.#coverage.every(({ state }) => state === 'trapped' || state === 'unknown');
+      isTrapped(coverage.statement.ranges, this.#parts.state.attribution.devices.selected);
     await this.#write({ kind: 'end', timeNs: this.lastTimeNs, complete, counters });
     await outputs.end();
     await this.#parts.userLog?.close();
     return { vm: this.#vmEnd, counters, coverage: coverage.statement, complete };
   }
+}
+
+/** The BARs that the guest has mapped or accessed: through others there is no access. */
+function mappedBars(devices: readonly DeviceState[]) {
+  return devices.flatMap(({ device, barMappings, usedMappings }) =>
+    device.bars.slice(0, ROM_SLOT).flatMap(({ sizeBytes }, slot) => {
+      const isMapped = barMappings[slot] !== undefined || usedMappings[slot] !== undefined;
+      return isMapped && sizeBytes > 0
+        ? [{ device: device.name, region: `BAR${slot}`, sizeBytes }]
+        : [];
+    }),
+  );
+}
+
+/** With what is known of BARs of which QEMU could not be asked in time. */
+function settled(
+  ranges: readonly CoverageRange[],
+  devices: readonly DeviceState[],
+  trapped: Readonly<Record<string, string>>,
+): readonly CoverageRange[] {
+  const unknown = mappedBars(devices).filter(
+    ({ device, region }) => !isKnown(ranges, device, region),
+  );
+  const isUnknown = (range: CoverageRange) =>
+    unknown.some(({ device, region }) => range.device === device && range.region === region);
+  return [
+    ...ranges.filter((range) => !isUnknown(range)),
+    ...unknown.map(({ device, region, sizeBytes }): CoverageRange => {
+      const why = trapped[device];
+      const known = why === undefined ? TOO_LATE : ({ state: 'trapped', why } as const);
+      return { device, region, offset: 0, lengthBytes: sizeBytes, ...known };
+    }),
+  ];
+}
+
+const TOO_LATE = {
+  state: 'unknown',
+  why: 'QEMU could not be asked in time how it is mapped',
+} as const;
+
+function isKnown(ranges: readonly CoverageRange[], device: string, region: string): boolean {
+  return ranges.some(
+    (range) => range.device === device && range.region === region && range.state !== 'unknown',
+  );
+}
+
+/** Whether QEMU said of each BAR that it is trapped. Parts that nothing answers do not matter. */
+function isTrapped(ranges: readonly CoverageRange[], devices: readonly DeviceState[]): boolean {
+  return (
+    ranges.every(({ state }) => state === 'trapped' || state === 'unknown') &&
+    mappedBars(devices).every(({ device, region }) => isKnown(ranges, device, region))
+  );
 }
 
 /**

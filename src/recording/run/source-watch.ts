@@ -4,7 +4,7 @@
  */
 import type { Journal } from '../session/journal.ts';
 import type { Spool } from '../spool/spool.ts';
-import type { SpoolWriter } from '../spool/spool-writer.ts';
+import type { Disturbance, SpoolWriter } from '../spool/spool-writer.ts';
 
 const LOOK_MS = 1000;
 
@@ -18,9 +18,18 @@ export interface WatchOptions {
   readonly onProblem: (message: string) => void;
 }
 
+interface Answer {
+  /** When it was asked. */
+  readonly atNs: number;
+  readonly found: Disturbance | undefined;
+}
+
 export class SourceWatch {
   readonly #options: WatchOptions;
   #lookedAtMs = -Infinity;
+  #asking: Promise<Answer> | undefined;
+  #answer: Answer | undefined;
+  #failure: { readonly error: unknown } | undefined;
   /** When it was last seen that accesses come. */
   #goodNs: number;
   /** Twice would be a quarrel with whoever does it. */
@@ -33,24 +42,46 @@ export class SourceWatch {
     this.#goodNs = options.goodNs;
   }
 
-  /** About once a second; throws what QMP does. */
+  /**
+   * Asks about once a second, and acts on what has been answered: a QEMU that is slow to answer
+   * keeps nobody waiting who has more to do. Throws what asking, or putting back, failed with.
+   */
   async look(): Promise<void> {
-    if (performance.now() - this.#lookedAtMs < LOOK_MS) return;
-    await this.#look(false);
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure.error;
+    const answer = this.#answer;
+    this.#answer = undefined;
+    if (answer !== undefined) await this.#act(answer, false);
+    if (this.#asking !== undefined || performance.now() - this.#lookedAtMs < LOOK_MS) return;
+    this.#lookedAtMs = performance.now();
+    this.#asking = this.#ask();
+    this.#asking
+      .then(
+        (found) => (this.#answer = found),
+        (error: unknown) => (this.#failure = { error }),
+      )
+      .finally(() => (this.#asking = undefined));
+  }
+
+  /** Asks, and acts at once: where a recording begins again, and where it ends. Throws as `look`. */
+  async lookNow(isLast: boolean): Promise<void> {
+    await this.#asking?.catch(() => undefined);
+    this.#answer = undefined;
+    this.#failure = undefined;
+    await this.#act(await this.#ask(), isLast);
     this.#lookedAtMs = performance.now();
   }
 
-  /** The recording ends now. */
-  async lookLast(): Promise<void> {
-    await this.#look(true);
+  async #ask(): Promise<Answer> {
+    const atNs = this.#options.nowNs();
+    return { atNs, found: await this.#options.writer.disturbance() };
   }
 
-  async #look(isLast: boolean): Promise<void> {
-    const { spool, journal, writer, nowNs, onProblem } = this.#options;
-    const beganNs = nowNs();
-    const found = await writer.disturbance();
+  async #act({ atNs, found }: Answer, isLast: boolean): Promise<void> {
+    const { spool, journal, nowNs, onProblem } = this.#options;
     if (found === undefined && !this.#isLeft) {
-      this.#goodNs = beganNs;
+      this.#goodNs = atNs;
       return;
     }
     if (found !== undefined && this.#isLeft && !isLast) return;

@@ -81,7 +81,7 @@ export class SpoolGuard {
 
   async start(): Promise<void> {
     await this.#afterDroppingRecorder();
-    await this.#watch.look().catch((error: unknown) => this.#problem(error));
+    await this.#watch.lookNow(false).catch((error: unknown) => this.#problem(error));
     this.#schedule();
   }
 
@@ -110,9 +110,9 @@ export class SpoolGuard {
   async finish(): Promise<void> {
     await this.stop();
     await this.#options.room?.finish();
-    if (this.dropping) return;
+    if (this.dropping || this.#options.vm.isEnding) return;
     const late = sleep(LAST_LOOK_MS, undefined, { ref: false });
-    await Promise.race([this.#watch.lookLast(), late]).catch((error: unknown) => {
+    await Promise.race([this.#watch.lookNow(true), late]).catch((error: unknown) => {
       if (this.#options.vm.qmp.state === 'closed') return;
       this.#options.onProblem(
         `whether accesses came until the end is not known: ${describeError(error)}`,
@@ -154,7 +154,7 @@ export class SpoolGuard {
     const held = this.#paused || this.dropping;
     // While nothing is written, what has been read can be released only if QEMU is elsewhere.
     if (offset > this.#segmentBytes || (held && offset > 0)) await this.#rotate();
-    if (!this.dropping) await this.#watch.look();
+    if (!this.dropping && !this.#options.vm.isEnding) await this.#watch.look();
   }
 
   async #rotate(): Promise<void> {
@@ -177,7 +177,7 @@ export class SpoolGuard {
     this.#heldUntil = until;
     if (overflow === 'pause') {
       // Also where it was paused before, and somebody has let it go.
-      if (!(await vm.isRunning())) return;
+      if (vm.isEnding || !(await vm.isRunning())) return;
       await writeFile(pausedFlag, '');
       await vm.pause();
       this.#paused = true;

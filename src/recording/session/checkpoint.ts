@@ -22,6 +22,8 @@ export interface RecordingState {
   readonly coverage: readonly CoverageRange[];
   /** What is known of what cannot be seen, whatever the source. */
   readonly notes: readonly string[];
+  /** Devices of which all BARs are known to be trapped, by name, and why. */
+  readonly trapped: Readonly<Record<string, string>>;
   /** The head statement is in the outputs. */
   readonly headStated: boolean;
 }
@@ -35,6 +37,7 @@ export interface Checkpoint {
   readonly counts: RecordingCountsSnapshot;
   readonly coverage: readonly CoverageRange[];
   readonly notes: readonly string[];
+  readonly trapped: Readonly<Record<string, string>>;
   readonly headStated: boolean;
   /** What the source keeps: its own matter. */
   readonly source: unknown;
@@ -53,13 +56,14 @@ export function takeCheckpoint(
     'position' | 'journalTaken' | 'source' | 'outputBytes' | 'leftOut' | 'userLogBytes'
   >,
 ): string {
-  const { attribution, counts, coverage, notes, headStated } = state;
+  const { attribution, counts, coverage, notes, trapped, headStated } = state;
   const checkpoint: Checkpoint = {
     ...at,
     attribution: attribution.snapshot(),
     counts: counts.snapshot(),
     coverage,
     notes,
+    trapped,
     headStated,
   };
   return JSON.stringify(checkpoint);
@@ -75,6 +79,7 @@ export function restoreState(
     counts: new RecordingCounts(checkpoint?.counts),
     coverage: checkpoint?.coverage ?? [],
     notes: checkpoint?.notes ?? [],
+    trapped: checkpoint?.trapped ?? {},
     headStated: checkpoint?.headStated ?? false,
   };
 }
@@ -184,6 +189,7 @@ export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
   }),
   coverage: z.array(coverage),
   notes: z.array(text),
+  trapped: z.record(text, text),
   headStated: z.boolean(),
   source: z.unknown(),
   outputBytes: numbers,

@@ -76,7 +76,14 @@ function someState() {
   attribution.note({ kind: 'mark', timeNs: 5, text: 'driver loaded' });
   attribution.note({ kind: 'loss', timeNs: 6, count: 3, durationNs: 0, reason: 'full' });
   drain();
-  return { attribution, counts, coverage: [], notes: ['n'], headStated: true };
+  return {
+    attribution,
+    counts,
+    coverage: [],
+    notes: ['n'],
+    trapped: { dut: 'x-no-mmap=on' },
+    headStated: true,
+  };
 }
 
 describe('a checkpoint', () => {
