@@ -1,8 +1,9 @@
 /** Sockets that a collector listens on, closed to all whom it is not meant for. */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { TLSSocketOptions } from 'node:tls';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { requireShort } from '../base/socket-path.ts';
 import type { BridgeAddress } from './address.ts';
 
 export interface Certificate {
@@ -21,6 +22,7 @@ export async function listenOn(
   try {
     await bind(server, address);
   } catch (error) {
+    if (error instanceof MmioError) throw error;
     throw new MmioError('io', `cannot listen on ${address.text}`, {
       evidence: messageOf(error),
       hint:
@@ -35,7 +37,14 @@ export async function listenOn(
 
 async function bind(server: Server, address: BridgeAddress): Promise<void> {
   if (address.kind !== 'unix') return listening(server, address);
-  if (await isStale(address.path)) rmSync(address.path);
+  requireShort(address.path);
+  const found = lstatSync(address.path, { throwIfNoEntry: false });
+  if (found !== undefined && !found.isSocket()) {
+    throw new MmioError('refused', `${address.path} is there, and is no socket`, {
+      hint: 'name one that is not there, or remove it',
+    });
+  }
+  if (found !== undefined && (await isStale(address.path))) rmSync(address.path);
   // The socket is made by the call itself, and nobody else may reach it even for a moment.
   const before = process.umask(0o177);
   const bound = listening(server, address);

@@ -1,4 +1,6 @@
 /** Any readable format to any writable one. */
+import { MmioError } from '../base/errors.ts';
+import { fileIdOf } from '../base/same-file.ts';
 import { AnalysisPass } from '../analysis/analysis.ts';
 import { TotalsAnalysis, type Totals } from '../analysis/totals.ts';
 import type { DamageEvent, RecordingEvent } from '../model/events.ts';
@@ -27,12 +29,27 @@ const MAX_DAMAGES = 5;
 /** Events that may wait for the first access. */
 const MAX_EARLY = 1000;
 
+/** Throws MmioError `usage` for an output that would be written over an input. */
+function requireNoInput(inputs: readonly string[], outputs: readonly string[]): void {
+  const read = new Map(inputs.map((path) => [fileIdOf(path, 0), path]));
+  for (const path of outputs) {
+    const id = fileIdOf(path, 1);
+    const input = id === undefined ? undefined : read.get(id);
+    if (input === undefined) continue;
+    throw new MmioError('usage', 'the output is the input', {
+      evidence: input === path ? path : `${path} and ${input} are one file`,
+      hint: 'give the output another name',
+    });
+  }
+}
+
 /** Throws MmioError; then the outputs hold what was read until then. */
 export async function convert(
   inputs: readonly string[],
   outputPaths: readonly string[],
   options: ConvertOptions,
 ): Promise<Converted> {
+  requireNoInput(inputs, outputPaths);
   const recording = await openRecording(inputs, options);
   // Opened when there is something to write: a conversion that fails leaves what was there alone.
   let outputs: OutputSet | undefined;
@@ -41,6 +58,7 @@ export async function convert(
     const opened = await OutputSet.open(outputPaths, {
       format: options.format,
       textExtra: options.textExtra,
+      replaces: true,
     });
     outputs = opened;
     await opened.begin(recording.header);
@@ -52,6 +70,11 @@ export async function convert(
   const pass = new AnalysisPass([totals]);
   const damages: DamageEvent[] = [];
   let complete = false;
+  let isUnwritable = false;
+  const unwritable = (error: unknown) => {
+    isUnwritable = true;
+    throw error;
+  };
   try {
     for await (const item of recording.items()) {
       pass.write(item);
@@ -64,12 +87,16 @@ export async function convert(
         continue;
       }
       const written = (outputs ?? (await openOutputs())).write(item);
-      if (written !== undefined) await written;
+      if (written !== undefined) await written.catch(unwritable);
     }
     if (outputs === undefined) await openOutputs();
-  } finally {
-    await outputs?.end();
+  } catch (error) {
+    if (isUnwritable) await outputs?.discard();
+    // What could be read of the input is worth having.
+    else await outputs?.end();
+    throw error;
   }
+  await outputs?.end();
   const { unknownFrames = new Map(), doubts = [] } = recording;
   return { totals: totals.result(), damages, unknownFrames, doubts, complete };
 }

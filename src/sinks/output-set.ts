@@ -1,4 +1,6 @@
+import { resolve as resolvePath } from 'node:path';
 import { MmioError } from '../base/errors.ts';
+import { fileIdOf, writerOf } from '../base/same-file.ts';
 import type { RecordingHeader } from '../model/events.ts';
 import type { Sink, StreamItem } from '../model/stream.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
@@ -12,6 +14,8 @@ export interface OutputOptions extends SinkOptions {
   /** The disk is full, or (`undefined`) has room again. */
   readonly onStall?: (reason: string | undefined) => void;
   readonly signal?: AbortSignal;
+  /** The files appear, in the place of what was there, when the outputs have been ended. */
+  readonly replaces?: boolean;
   /** Length to go on from, for each path. */
   readonly resumeAt?: readonly number[];
   /** Takes a capture, behind the paths' outputs. */
@@ -22,10 +26,12 @@ export interface OutputOptions extends SinkOptions {
 export class OutputSet {
   readonly #outputs: readonly ByteOutput[];
   readonly #sinks: readonly Sink[];
+  readonly #files: readonly FileOutput[];
 
-  private constructor(outputs: ByteOutput[], sinks: Sink[]) {
+  private constructor(outputs: ByteOutput[], sinks: Sink[], files: readonly FileOutput[]) {
     this.#outputs = outputs;
     this.#sinks = sinks;
+    this.#files = files;
   }
 
   /**
@@ -34,13 +40,8 @@ export class OutputSet {
    */
   static async open(paths: readonly string[], options: OutputOptions = {}): Promise<OutputSet> {
     const formats = paths.map((path) => formatOfPath(path, options.format));
-    const twice = paths.find((path, index) => paths.indexOf(path) !== index);
-    if (twice !== undefined) {
-      throw new MmioError('usage', 'two outputs cannot go to one file', {
-        evidence: twice,
-        hint: 'give each -o a name of its own',
-      });
-    }
+    requireApart(paths);
+    for (const path of paths) requireUnwritten(path);
     const files = await claimFiles(paths, options);
     for (const file of files) await file?.cut();
     const outputs = paths.map((path, index): ByteOutput => {
@@ -55,7 +56,11 @@ export class OutputSet {
     const sinks = await Promise.all(
       outputs.map((output, index) => openSink(formats[index] ?? 'mmiotrace', output, options)),
     );
-    return new OutputSet(outputs, sinks);
+    return new OutputSet(
+      outputs,
+      sinks,
+      files.filter((file) => file !== undefined),
+    );
   }
 
   async begin(header: RecordingHeader): Promise<void> {
@@ -95,11 +100,43 @@ export class OutputSet {
     for (const sink of this.#sinks) await sink.end();
   }
 
+  /** Of outputs that replace what was there: it stays. */
+  async discard(): Promise<void> {
+    await Promise.allSettled(this.#files.map((file) => file.giveBack()));
+  }
+
   /** Lets go of the outputs as they are, without an end: they can be resumed. */
   async abandon(): Promise<void> {
     await Promise.allSettled(this.#sinks.map((sink) => sink.flush()));
     await Promise.allSettled(this.#outputs.map((output) => output.close()));
   }
+}
+
+/** Throws MmioError `usage` where two of them lead to one file. */
+function requireApart(paths: readonly string[]): void {
+  const seen = new Map<string, string>();
+  for (const path of paths) {
+    const id = fileIdOf(path, 1) ?? (path === '-' ? path : resolvePath(path));
+    const other = seen.get(id);
+    if (other !== undefined) {
+      throw new MmioError('usage', 'two outputs cannot go to one file', {
+        evidence: other === path ? path : `${other} and ${path}`,
+        hint: 'give each -o a name of its own',
+      });
+    }
+    seen.set(id, path);
+  }
+}
+
+/** Throws MmioError `refused` for a file that another process is writing. */
+function requireUnwritten(path: string): void {
+  if (path === '-') return;
+  const writer = writerOf(path);
+  if (writer === undefined) return;
+  throw new MmioError('refused', `${path} is being written by another process`, {
+    evidence: `process ${writer}`,
+    hint: 'is it another recording? Give this output a name of its own',
+  });
 }
 
 /** One for each path, or `undefined` for standard output; all, or none. */
@@ -121,6 +158,7 @@ async function claimFiles(
       const claim = {
         ...(options.onStall && { onStall }),
         ...(options.signal && { signal: options.signal }),
+        ...(options.replaces === true && { replaces: true }),
         ...(resumeAt !== undefined && { resumeAt }),
       };
       files.push(path === '-' ? undefined : await FileOutput.claim(path, claim));

@@ -3,8 +3,8 @@
  * belongs to the output until the promise settles; calls may be made without awaiting the one
  * before, and are carried out in order.
  */
-import { constants } from 'node:fs';
-import { open, rm, type FileHandle } from 'node:fs/promises';
+import { constants, rmSync } from 'node:fs';
+import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipCallback } from 'node:zlib';
@@ -22,6 +22,8 @@ export interface ByteOutput {
 }
 
 export interface FileOutputOptions {
+  /** The file appears when it is closed, in the place of one that was there; FIFOs and devices not. */
+  readonly replaces?: boolean;
   /** Go on at this length of a file that is there, cutting off what is behind it. */
   readonly resumeAt?: number;
   /** The disk is full (with the system's words), and has room again (`undefined`). */
@@ -43,6 +45,9 @@ export class FileOutput implements ByteOutput {
   readonly #regular: boolean;
   /** It was not there before us. */
   readonly #made: boolean;
+  /** Where it is, until it takes the place of the file that is meant; undefined: that is it. */
+  readonly #beside: string | undefined;
+  readonly #target: string;
   #length: number;
   #tail: Promise<void> = Promise.resolve();
 
@@ -51,6 +56,9 @@ export class FileOutput implements ByteOutput {
     this.#file = found.file;
     this.#regular = found.regular;
     this.#made = found.made;
+    this.#beside = found.beside;
+    this.#target = found.target;
+    if (found.beside !== undefined) besides.add(found.beside);
     this.#options = options;
     this.#length = options.resumeAt ?? 0;
   }
@@ -66,7 +74,8 @@ export class FileOutput implements ByteOutput {
   static async claim(path: string, options: FileOutputOptions = {}): Promise<FileOutput> {
     let found: Found;
     try {
-      found = await openForWriting(path, options.resumeAt === undefined);
+      const beside = options.replaces === true ? await openBeside(path) : undefined;
+      found = beside ?? (await openForWriting(path, options.resumeAt === undefined));
     } catch (error) {
       throw new MmioError('io', `cannot write ${path}`, {
         evidence: messageOf(error),
@@ -95,7 +104,8 @@ export class FileOutput implements ByteOutput {
   /** Gives a claimed file back as it was: one that we made is deleted. */
   async giveBack(): Promise<void> {
     await this.#file.close();
-    if (this.#made) await rm(this.#path, { force: true });
+    if (this.#made) await rm(this.#beside ?? this.#path, { force: true });
+    if (this.#beside !== undefined) besides.delete(this.#beside);
   }
 
   write(bytes: Uint8Array): Promise<void> {
@@ -151,6 +161,32 @@ export class FileOutput implements ByteOutput {
     } finally {
       await this.#file.close();
     }
+    if (this.#beside === undefined) return;
+    await rename(this.#beside, this.#target);
+    besides.delete(this.#beside);
+  }
+}
+
+/** Files that are not in their places yet: of a process that is ended they go with it. */
+const besides = new Set<string>();
+process.on('exit', () => {
+  for (const path of besides) rmSync(path, { force: true });
+});
+
+/** Beside a file that is, or will be, a regular one; undefined where that is none, or cannot be. */
+async function openBeside(path: string): Promise<Found | undefined> {
+  const target = await realpath(path).catch(() => path);
+  const before = await stat(target).catch(() => undefined);
+  if (before !== undefined && !before.isFile()) return undefined;
+  const beside = `${target}.part-${process.pid}`;
+  try {
+    const { O_WRONLY, O_CREAT, O_TRUNC } = constants;
+    const file = await open(beside, O_WRONLY | O_CREAT | O_TRUNC, before?.mode ?? 0o666);
+    return { file, made: true, regular: true, beside, target };
+  } catch (error) {
+    // A file that may be written in a folder that may not.
+    if (before !== undefined && systemCodeOf(error) === 'EACCES') return undefined;
+    throw error;
   }
 }
 
@@ -158,6 +194,8 @@ interface Found {
   readonly file: FileHandle;
   readonly regular: boolean;
   readonly made: boolean;
+  readonly beside: string | undefined;
+  readonly target: string;
 }
 
 async function openForWriting(path: string, mayMake: boolean): Promise<Found> {
@@ -170,7 +208,7 @@ async function openForWriting(path: string, mayMake: boolean): Promise<Found> {
     file = await open(path, constants.O_WRONLY | constants.O_CREAT);
     made = true;
   }
-  return { file, made, regular: (await file.stat()).isFile() };
+  return { file, made, regular: (await file.stat()).isFile(), beside: undefined, target: path };
 }
 
 /** Standard output, or any other stream that cannot be cut or gone on with. */

@@ -7,6 +7,7 @@ import { formatOption, gather, textExtraOption } from '../parse.ts';
 import { counted } from '../../base/format.ts';
 import { accessesOf } from '../../analysis/totals.ts';
 import { positionText } from '../../model/position.ts';
+import { Interrupts } from '../interrupts.ts';
 import { EXIT, say } from '../print.ts';
 
 const HELP = `
@@ -54,6 +55,9 @@ export function convertCommand(): AnyCommand {
     .addHelpText('after', HELP);
   command.action(async (inputs, options) => {
     for (const path of options.output) formatOfPath(path, options.format);
+    using interrupts = new Interrupts();
+    // What is half written goes with the process.
+    interrupts.listen(() => process.exit(EXIT.interrupted));
     const { convert } = await import('../../reading/convert.ts');
     const result = await convert(inputs, options.output, {
       selection: options.device ?? [],

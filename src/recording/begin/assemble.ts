@@ -1,6 +1,7 @@
 /** Puts the parts of a recording together, of a new one or of one that is resumed. */
 import { resolve as resolvePath } from 'node:path';
 import { MmioError } from '../../base/errors.ts';
+import { fileIdOf } from '../../base/same-file.ts';
 import { bytes } from '../../base/format.ts';
 import type { RecordingCounts } from '../../analysis/recording-counts.ts';
 import type { Attribution } from '../../attribution/attribution.ts';
@@ -15,7 +16,7 @@ import { restoreState, type Checkpoint } from '../session/checkpoint.ts';
 import type { SessionInfo } from '../session/info.ts';
 import { Journal } from '../session/journal.ts';
 import type { RemoteOutput } from '../session/remote.ts';
-import type { SessionFolder } from '../session/session-folder.ts';
+import { findSessions, type SessionFolder } from '../session/session-folder.ts';
 import { UserLogWriter } from '../session/user-log.ts';
 import type { RecordingSource, SourceBeginning, SourceParts } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -64,9 +65,25 @@ export async function announce(
     userLog: undefined,
     source: options.source,
   };
+  await requireOutputsOurs(info);
   await folder.writeInfo(info);
   await folder.keepBallast();
   return info;
+}
+
+/** Throws MmioError `refused` for an output that another recording writes, or will go on with. */
+async function requireOutputsOurs({ outputs }: SessionInfo): Promise<void> {
+  const ours = new Map(outputs.map((path) => [fileIdOf(path, 1) ?? path, path]));
+  for (const { info, alive } of (await findSessions()).sessions) {
+    const theirs = info.outputs.find((path) => path !== '-' && ours.has(fileIdOf(path, 1) ?? path));
+    if (theirs === undefined) continue;
+    throw new MmioError('refused', `${theirs} belongs to another recording`, {
+      evidence: `${info.id}, which ${alive ? 'is being made' : 'was interrupted'}`,
+      hint: alive
+        ? 'give this output another name'
+        : `mmiobridge resume ${info.id} goes on with it; or give this output another name`,
+    });
+  }
 }
 
 const DEFAULT_SPOOL_LIMIT = 2 ** 30;

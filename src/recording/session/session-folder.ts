@@ -6,6 +6,7 @@ import { access, lstat, mkdir, readFile, readdir, rename, rm, writeFile } from '
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, isNoRoom, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { requireShort } from '../../base/socket-path.ts';
 import { VERSION } from '../../base/version.ts';
 import { isAlive, startTimeOf } from '../../machine/proc.ts';
 import { checkpointSchema, type Checkpoint } from './checkpoint.ts';
@@ -45,10 +46,12 @@ export class SessionFolder {
 
   /** A new folder, named for the time and our process. */
   static async create(): Promise<SessionFolder> {
-    await makeRunDir();
-    await removeBeginnings();
     const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
     const dir = new SessionFolder(`${stamp}-${process.pid}`);
+    // The longest of them.
+    requireShort(dir.controlSocket);
+    await makeRunDir();
+    await removeBeginnings();
     await mkdir(dir.path, { mode: 0o711 }).catch((error: unknown) => {
       throw cannotWrite(dir.path, error);
     });

@@ -1,9 +1,20 @@
 /** The built program as its user meets it. No guest is needed for any of it. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { describe, expect, it } from 'vitest';
-import { Workplace, run, runCli, type CliResult } from '../../support/cli.ts';
+import { describe, expect, it, vi } from 'vitest';
+import { Workplace, run, runCli, startCli, type CliResult } from '../../support/cli.ts';
+import { SOON } from '../../support/soon.ts';
 
 const KERNEL_LOG = fileURLToPath(new URL('../../golden/kernel-nvme.mmiotrace', import.meta.url));
 const COMMANDS = [
@@ -265,6 +276,81 @@ describe('convert takes what the kernel wrote', () => {
     await using at = new Workplace();
     await at.cli(['convert', KERNEL_LOG, '--format', 'ndjson', '-o', 'nvme.dump']);
     expect(at.text('nvme.dump')).toMatch(/^\{"type":"header"/);
+  });
+});
+
+describe('listen destroys nothing', () => {
+  it('a file where its socket is to be', async () => {
+    await using at = new Workplace();
+    writeFileSync(at.path('notes'), 'mine');
+    const result = await at.cli(['listen', 'unix:notes', '-o', '{session}.txt'], {
+      env: { MMIOBRIDGE_TOKEN: 'secret-of-sixteen-and-more-characters' },
+    });
+    expect(refusal(result, 1)).toContain('notes is there, and is no socket');
+    expect(at.text('notes')).toBe('mine');
+  });
+
+  it('a path that no socket can have', async () => {
+    await using at = new Workplace();
+    const args = ['listen', `unix:${'long'.repeat(40)}`, '-o', '{session}.txt'];
+    const result = await at.cli(args, {
+      env: { MMIOBRIDGE_TOKEN: 'secret-of-sixteen-and-more-characters' },
+    });
+    expect(refusal(result, 2)).toContain('the path of a socket is too long');
+  });
+});
+
+describe('convert destroys nothing', () => {
+  it('an output that is the input, by whatever name', async () => {
+    await using at = new Workplace();
+    const log = readFileSync(KERNEL_LOG);
+    writeFileSync(at.path('x.txt'), log);
+    symlinkSync('x.txt', at.path('y.txt'));
+    linkSync(at.path('x.txt'), at.path('z.txt'));
+    for (const output of ['x.txt', './x.txt', at.path('x.txt'), 'y.txt', 'z.txt']) {
+      const result = await at.cli(['convert', 'x.txt', '-o', output]);
+      expect(refusal(result, 2)).toContain('the output is the input');
+    }
+    const piped = await at.cli(['convert', '-', '-o', 'x.txt'], { input: log });
+    expect(piped.status).toBe(0);
+    expect(readFileSync(at.path('x.txt'))).toEqual(log);
+  });
+
+  it('two outputs that are one file', async () => {
+    await using at = new Workplace();
+    symlinkSync('x.txt', at.path('y.txt'));
+    writeFileSync(at.path('x.txt'), 'mine');
+    const result = await at.cli(['convert', KERNEL_LOG, '-o', 'x.txt', '-o', 'y.txt']);
+    expect(refusal(result, 2)).toContain('two outputs cannot go to one file');
+    expect(at.text('x.txt')).toBe('mine');
+  });
+
+  it('a file that another program is writing', async () => {
+    await using at = new Workplace();
+    const file = openSync(at.path('x.txt'), 'w');
+    try {
+      const result = await at.cli(['convert', KERNEL_LOG, '-o', 'x.txt']);
+      expect(refusal(result, 1)).toContain('x.txt is being written by another process');
+      expect(refusal(result, 1)).toContain(`process ${process.pid}`);
+    } finally {
+      closeSync(file);
+    }
+  });
+
+  it('what was there stays until all of the new is there; nothing is left of one that is killed', async () => {
+    await using at = new Workplace();
+    writeFileSync(at.path('x.txt'), 'mine', { mode: 0o640 });
+    const args = ['convert', '-', '-o', 'x.txt'];
+    const started = startCli(args, { cwd: at.dir });
+    started.child.stdin?.write(readFileSync(KERNEL_LOG));
+    await vi.waitFor(() => expect(readdirSync(at.dir)).toHaveLength(2), SOON);
+    expect(at.text('x.txt')).toBe('mine');
+    started.child.kill('SIGINT');
+    expect(await started.exited).toMatchObject({ status: 130 });
+    expect([readdirSync(at.dir), at.text('x.txt')]).toEqual([['x.txt'], 'mine']);
+    expect((await at.cli(['convert', KERNEL_LOG, '-o', 'x.txt'])).status).toBe(0);
+    expect(readdirSync(at.dir)).toEqual(['x.txt']);
+    expect(statSync(at.path('x.txt')).mode & 0o777).toBe(0o640);
   });
 });
 
