@@ -5,6 +5,7 @@
 import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { serveControl, type ControlRequest } from '../recording/session/control-socket.ts';
 import { makeRunDir, runDir } from '../recording/session/session-folder.ts';
 import { ourselves, type ProcessRef, isAlive } from '../machine/proc.ts';
@@ -91,6 +92,23 @@ export class CollectedDir {
   }
 }
 
+const infoSchema: z.ZodType<CollectedInfo> = z.object({
+  id: z.string(),
+  session: z.string(),
+  collector: z.object({ pid: z.number(), startTime: z.number() }),
+  controlSocket: z.string(),
+  outputs: z.array(z.string()),
+});
+
+/** undefined for what no collector of ours has written: it is none. */
+function infoOf(text: string): CollectedInfo | undefined {
+  try {
+    return infoSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Those that a collector of this user takes now, by name. What a killed one left goes away. */
 export async function listCollected(): Promise<readonly CollectedInfo[]> {
   const listed: CollectedInfo[] = [];
@@ -99,7 +117,8 @@ export async function listCollected(): Promise<readonly CollectedInfo[]> {
     // No folder of a collector, or one that goes away just now.
     const text = await readFile(join(path, INFO), 'utf8').catch(() => undefined);
     if (text === undefined || text === '') continue;
-    const info = JSON.parse(text) as CollectedInfo;
+    const info = infoOf(text);
+    if (info === undefined) continue;
     if (isAlive(info.collector.pid, info.collector.startTime)) listed.push(info);
     else await rm(path, { recursive: true, force: true });
   }

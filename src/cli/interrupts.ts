@@ -24,6 +24,12 @@ export class Interrupts {
     if (this.#early !== undefined) listener(this.#early);
   }
 
+  /** For the next listener: one came, and was not for this one. */
+  remember(signal: Interrupt | undefined): void {
+    this.#listener = undefined;
+    this.#early = signal;
+  }
+
   /** From now on they end the process again. */
   [Symbol.dispose](): void {
     for (const signal of SIGNALS) process.off(signal, this.#onSignal);

@@ -1,7 +1,16 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
 import { buildProgram } from './program.ts';
-import { EXIT, sayError } from './print.ts';
+import { messageOf, systemCodeOf } from '../base/errors.ts';
+import { EXIT, say, sayError } from './print.ts';
+
+// Who reads an answer may have read enough; an output that is a recording has a listener of its own.
+process.stdout.on('error', (error) => {
+  if (process.stdout.listenerCount('error') > 1) return;
+  if (systemCodeOf(error) === 'EPIPE') process.exit();
+  say(`mmiobridge: cannot write to standard output: ${messageOf(error)}`);
+  process.exit(EXIT.failure);
+});
 
 const program = buildProgram();
 try {

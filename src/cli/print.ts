@@ -1,5 +1,5 @@
 /** The one place that prints. Standard output is for logs and answers, standard error for people. */
-import { MmioError } from '../base/errors.ts';
+import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
 
 /** What the process ends with; see docs/recording.md. */
 export const EXIT = { complete: 0, failure: 1, usage: 2, incomplete: 3, interrupted: 130 } as const;
@@ -29,6 +29,17 @@ export function clearStatus(): void {
   statusShown = false;
 }
 
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'make room in that file system',
+  EDQUOT: 'make room: your quota there is used up',
+  EACCES: 'you may not: look at its owner and mode, or run as root',
+  EPERM: 'you may not: look at its owner and mode, or run as root',
+  EROFS: 'it lies in a file system that is read-only',
+  EISDIR: 'it is a folder: name a file',
+  ENOTDIR: 'a part of its path is no folder',
+  EMFILE: 'raise the limit of open files: ulimit -n',
+};
+
 /** What failed, the evidence, a hint; the exit status that goes with it. */
 export function sayError(error: unknown, debug: boolean): number {
   if (error instanceof MmioError) {
@@ -40,7 +51,15 @@ export function sayError(error: unknown, debug: boolean): number {
     if (debug) say(error.stack ?? '');
     return error.code === 'usage' ? EXIT.usage : EXIT.failure;
   }
-  say(`mmiobridge: ${error instanceof Error ? error.message : String(error)}`);
+  const code = systemCodeOf(error);
+  if (code !== undefined) {
+    // The system's refusal, which nobody has put into words: still no defect.
+    say(`mmiobridge: ${messageOf(error)}`);
+    if (HINTS[code] !== undefined) say(`  hint: ${HINTS[code]}`);
+    if (debug && error instanceof Error) say(error.stack ?? '');
+    return EXIT.failure;
+  }
+  say(`mmiobridge: ${messageOf(error)}`);
   say('  this is a defect of mmiobridge itself');
   if (debug && error instanceof Error) say(error.stack ?? '');
   else say('  hint: run it again with --debug and report what it prints');

@@ -46,7 +46,7 @@ export class OutputSet {
     for (const file of files) await file?.cut();
     const outputs = paths.map((path, index): ByteOutput => {
       const file = files[index];
-      if (file === undefined) return new StreamOutput(process.stdout, 'standard output');
+      if (file === undefined) return StreamOutput.ofStdout();
       return path.endsWith('.gz') ? new GzipOutput(file) : file;
     });
     if (options.remote !== undefined) {

@@ -3,7 +3,7 @@
  * belongs to the output until the promise settles; calls may be made without awaiting the one
  * before, and are carried out in order.
  */
-import { constants, rmSync } from 'node:fs';
+import { constants, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -136,10 +136,22 @@ export class FileOutput implements ByteOutput {
         }
         if (!stalled) this.#options.onStall(`${this.#path}: ${messageOf(error)}`);
         stalled = true;
-        await sleep(RETRY_MS, undefined, { signal: this.#options.signal });
+        await this.#waitForRoom(error);
       }
     }
     if (stalled) this.#options.onStall?.(undefined);
+  }
+
+  async #waitForRoom(error: unknown): Promise<void> {
+    try {
+      await sleep(RETRY_MS, undefined, { signal: this.#options.signal });
+    } catch {
+      throw new MmioError('io', `cannot write ${this.#path}`, {
+        evidence: messageOf(error),
+        hint: 'it was full to the end: make room',
+        cause: error,
+      });
+    }
   }
 
   async flush(): Promise<number> {
@@ -218,6 +230,17 @@ export class StreamOutput implements ByteOutput {
   #length = 0;
   #failed: unknown;
 
+  /** Standard output. Throws MmioError `closed` where there is none. */
+  static ofStdout(): StreamOutput {
+    if (isStdoutClosed()) {
+      throw new MmioError('closed', 'cannot write to standard output', {
+        evidence: 'it is closed',
+        hint: 'name a file with -o',
+      });
+    }
+    return new StreamOutput(process.stdout, 'standard output');
+  }
+
   /** @param name of where it goes, in messages */
   constructor(stream: NodeJS.WritableStream, name: string) {
     this.#stream = stream;
@@ -253,6 +276,17 @@ export class StreamOutput implements ByteOutput {
 
   async close(): Promise<void> {
     await this.flush();
+  }
+}
+
+/** Node opens /dev/null for reading and writing where it is started without; a shell for writing. */
+function isStdoutClosed(): boolean {
+  try {
+    if (readlinkSync('/proc/self/fd/1') !== '/dev/null') return false;
+    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync('/proc/self/fdinfo/1', 'utf8'))?.[1];
+    return (parseInt(flags ?? '0', 8) & 0o3) === constants.O_RDWR;
+  } catch {
+    return false;
   }
 }
 

@@ -52,6 +52,10 @@ async function readFile(path: string): Promise<AsyncGenerator<Uint8Array>> {
   try {
     file = await open(path, 'r');
     const stat = await file.stat();
+    if (stat.isDirectory()) {
+      await file.close();
+      throw new Error('it is a folder');
+    }
     if (!stat.isFile()) {
       await file.close();
       return readStream(createReadStream(path, { highWaterMark: BLOCK_BYTES }));

@@ -179,6 +179,24 @@ describe('a recorder that is killed', () => {
     await expectNothingLeft();
   });
 
+  test('or stopped: status says so, and a mark that is told to have failed is not there', async () => {
+    const recorder = await bench.record(TEXT, await endless());
+    await bench.grown('x.mmiotrace', 100_000);
+    recorder.kill('SIGSTOP');
+    const [status, mark] = await Promise.all([bench.run('status'), bench.run('mark', 'too late')]);
+    expect(status).toMatchObject({ status: 0 });
+    expect(status.stdout).toContain('not answering: the recording does not answer');
+    expect(mark).toMatchObject({ status: 1 });
+    recorder.kill('SIGCONT');
+    expect(await bench.run('mark', 'in time')).toMatchObject({ status: 0 });
+    recorder.kill('SIGINT');
+    expect(await recorder.exited).toMatchObject({ status: 130 });
+    const text = bench.read('x.mmiotrace');
+    expect(text).toMatch(/^MARK \S+ in time$/m);
+    expect(text).not.toContain('too late');
+    expectComplete(text);
+  });
+
   test('keeps the marks that were given shortly before, once, and where they were', async () => {
     const recorder = await bench.record(ALL, await endless());
     await bench.grown('x.mmiotrace', 300_000);

@@ -43,6 +43,30 @@ async function stuck(): Promise<void> {
   });
 }
 
+describe('an output that is full from its first byte', () => {
+  const args = ['record', '--device', 'dut', '--format', 'mmiotrace', '-o', '/dev/full'];
+  const endless = async () => ['--', ...(await hammerGuest({ iterations: 0 }))];
+  const said = /waiting for room: \/dev\/full: ENOSPC/;
+
+  test('is waited for until Ctrl-C, which leaves nothing behind', async () => {
+    const recorder = bench.start([...args, ...(await endless())]);
+    await recorder.says(said);
+    recorder.kill('SIGINT');
+    expect(await recorder.exited).toMatchObject({ status: 130 });
+    expect(recorder.stderr).toContain('cannot write /dev/full');
+    await until('QEMU is gone', () => bench.qemus().length === 0);
+    expect(bench.sessions()).toEqual([]);
+  });
+
+  test('or until the time is over that the recording was to take', async () => {
+    const recorder = bench.start([...args, '--duration', '1', ...(await endless())]);
+    await recorder.says(said);
+    expect(await recorder.exited).toMatchObject({ status: 1 });
+    await until('QEMU is gone', () => bench.qemus().length === 0);
+    expect(bench.sessions()).toEqual([]);
+  });
+});
+
 describe('a full disk', () => {
   const PAIRS = 200_000;
   const args = (disk: string) => ['--spool-limit', '8M', '-o', join(disk, 'x.mmiotrace')];

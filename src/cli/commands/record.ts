@@ -164,8 +164,10 @@ export function recordCommand(): AnyCommand {
       return;
     }
     const { qmp } = options;
-    const begin = () =>
-      qmp === undefined ? recordLaunch(argv, record) : recordAttach(qmp, record);
+    const begin = (signal: AbortSignal) =>
+      qmp === undefined
+        ? recordLaunch(argv, { ...record, signal })
+        : recordAttach(qmp, { ...record, signal });
     const { runRecording } = await import('../run/recording.ts');
     process.exitCode = await runRecording(begin, {
       begun: (id) => `recording ${id} (mark: mmiobridge mark TEXT)`,

@@ -23,11 +23,14 @@ export function resumeCommand(): AnyCommand {
       openRemote: openSender,
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
-    process.exitCode = await runRecording(() => resumeRecording(session, options), {
-      begun: (id) => `resuming ${id}`,
-      busiest: 10,
-      seconds: undefined,
-    });
+    process.exitCode = await runRecording(
+      (signal) => resumeRecording(session, { ...options, signal }),
+      {
+        begun: (id) => `resuming ${id}`,
+        busiest: 10,
+        seconds: undefined,
+      },
+    );
   });
   return command as unknown as AnyCommand;
 }

@@ -7,7 +7,7 @@ import { isAlive } from '../../machine/proc.ts';
 import type { RecordingEnd } from '../../recording/run/recorder.ts';
 import type { RunningRecording } from '../../recording/run/running-recording.ts';
 import type { Started } from '../../recording/begin/assemble.ts';
-import { Interrupts } from '../interrupts.ts';
+import { Interrupts, type Interrupt } from '../interrupts.ts';
 import type { LivePage } from '../live-page.ts';
 import { EXIT, say, sayError } from '../print.ts';
 import { formatMissing, formatSummary } from '../summary.ts';
@@ -26,11 +26,12 @@ export interface RunOptions {
 
 /** Returns the exit status. Throws what `begin`, or the recording, failed with. */
 export async function runRecording(
-  begin: () => Promise<Started>,
+  begin: (signal: AbortSignal) => Promise<Started>,
   options: RunOptions,
 ): Promise<number> {
   using interrupts = new Interrupts();
-  const started = await begin();
+  const started = await beginUntil(begin, interrupts, options.seconds);
+  if (started === undefined) return EXIT.interrupted;
   const { recording, child, info, folder } = started;
   say(options.begun(info.id));
   const page = await startPage(options.page);
@@ -103,6 +104,37 @@ export async function runRecording(
   await page?.close();
   if (interrupted) return EXIT.interrupted;
   return result.complete ? EXIT.complete : EXIT.incomplete;
+}
+
+/**
+ * An output that is full from its first byte keeps a recording from beginning: Ctrl-C, and the time
+ * that it was to take, end the wait. undefined: by Ctrl-C. Throws what `begin` failed with.
+ */
+async function beginUntil(
+  begin: (signal: AbortSignal) => Promise<Started>,
+  interrupts: Interrupts,
+  seconds: number | undefined,
+): Promise<Started | undefined> {
+  const waiting = new AbortController();
+  let early: Interrupt | undefined;
+  interrupts.listen((signal) => {
+    if (early !== undefined) process.exit(EXIT.interrupted);
+    early = signal;
+    waiting.abort();
+  });
+  const timer =
+    seconds === undefined ? undefined : setTimeout(() => waiting.abort(), seconds * 1000);
+  try {
+    const started = await begin(waiting.signal);
+    interrupts.remember(early);
+    return started;
+  } catch (error) {
+    if (early === undefined) throw error;
+    sayError(error, false);
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** A recording goes on without its page, too. */

@@ -69,6 +69,9 @@ async function entryOf({ folder, info, alive }: ListedSession): Promise<Entry> {
     if (error instanceof MmioError && error.code === 'closed') {
       return { session: info.id, state: 'starting or ending' };
     }
+    if (error instanceof MmioError && error.code === 'timeout') {
+      return { session: info.id, state: 'not answering', problem: describeError(error) };
+    }
     throw error;
   }
 }
@@ -79,7 +82,13 @@ function unreadableEntryOf({ id, error }: UnreadableSession): Entry {
 
 async function collectedEntryOf({ id, controlSocket }: CollectedInfo): Promise<Entry> {
   const request = { request: 'status' } as const;
-  const collected = (await askControl(controlSocket, request)) as CollectedStatus;
+  let collected: CollectedStatus;
+  try {
+    collected = (await askControl(controlSocket, request)) as CollectedStatus;
+  } catch (error) {
+    if (!(error instanceof MmioError)) throw error;
+    return { session: id, state: 'not answering', problem: describeError(error) };
+  }
   const { peer, recorder } = collected;
   const state = peer === null ? 'waiting for its sender' : (recorder?.state ?? 'not answering');
   return { session: id, state, ...(recorder !== null && { status: recorder }), collected };

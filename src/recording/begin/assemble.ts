@@ -173,7 +173,11 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       format: info.format,
       textExtra: info.textExtra,
       remote,
-      onStall: (reason) => recording?.onStall(reason),
+      onStall: (reason) => {
+        if (recording !== undefined) recording.onStall(reason);
+        else if (reason !== undefined) notice(`waiting for room: ${reason}`);
+      },
+      ...(options.signal && { signal: options.signal }),
       ...(checkpoint && { resumeAt: checkpoint.outputBytes }),
     });
     if (checkpoint === undefined) await outputs.begin(header);

@@ -23,9 +23,11 @@ export interface RecordOptions {
   /** Of a QEMU that is started: interrupts of passed-through devices, too. */
   readonly interrupts: boolean;
   readonly notice: Notice;
+  /** Whoever waits for it to begin does not want it any more: an output that is full is given up. */
+  readonly signal?: AbortSignal | undefined;
   /** What QEMU would have written to its standard error, had its log been its own. */
   readonly onUserLog: (bytes: Uint8Array) => void;
 }
 
 /** What is told again when a recording is resumed. */
-export type ResumeOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote'>;
+export type ResumeOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote' | 'signal'>;

@@ -19,8 +19,16 @@ export async function createSpool(
   uid: number | undefined,
 ): Promise<Spool> {
   const path = spoolDirOf(dir, options.spoolDir);
-  await mkdir(dirname(path), { recursive: true });
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new MmioError('io', `cannot make the spool ${path}`, {
+      evidence: messageOf(error),
+      hint: 'name a tmpfs folder where you may write with --spool DIR',
+      cause: error,
+    });
+  }
   const us = process.getuid?.() ?? 0;
   if (uid !== undefined && uid !== us && us === 0) {
     await chown(path, uid, -1);

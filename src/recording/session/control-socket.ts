@@ -43,10 +43,16 @@ function serveOne(socket: Socket, handle: (request: ControlRequest) => Promise<u
     }
     const newline = text.indexOf('\n');
     if (newline < 0) return;
-    const request = parseRequest(text.slice(0, newline));
+    const line = text.slice(0, newline);
+    const request = parseRequest(line);
     text = '';
     if (request === undefined) {
       socket.end(reply({ ok: false, error: 'not a request that is known' }));
+      return;
+    }
+    // Who asked has given up by now, and told that it failed.
+    if (isLate(line)) {
+      socket.end(reply({ ok: false, error: 'it came too late' }));
       return;
     }
     void handle(request).then(
@@ -58,6 +64,12 @@ function serveOne(socket: Socket, handle: (request: ControlRequest) => Promise<u
 
 function reply(message: ControlReply): string {
   return `${JSON.stringify(message)}\n`;
+}
+
+/** Whether whoever asked, on this machine, waits no longer. */
+function isLate(line: string): boolean {
+  const until = (JSON.parse(line) as { readonly untilMs?: unknown }).untilMs;
+  return typeof until === 'number' && Date.now() > until;
 }
 
 /** undefined for what is no request that is known. */
@@ -110,6 +122,7 @@ export function askControl(path: string, request: ControlRequest): Promise<unkno
         );
       }
     });
-    socket.end(`${JSON.stringify(request)}\n`);
+    const untilMs = Date.now() + REPLY_TIMEOUT_MS;
+    socket.end(`${JSON.stringify({ ...request, untilMs })}\n`);
   });
 }

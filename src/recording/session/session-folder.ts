@@ -21,7 +21,9 @@ export function runDir(): string {
 /** Throws MmioError `refused` where others could write into it. */
 export async function makeRunDir(): Promise<void> {
   const path = runDir();
-  await mkdir(path, { recursive: true, mode: 0o711 });
+  await mkdir(path, { recursive: true, mode: 0o711 }).catch((error: unknown) => {
+    throw cannotWrite(path, error);
+  });
   const found = await lstat(path);
   const uid = process.getuid?.() ?? found.uid;
   if (!found.isDirectory() || found.uid !== uid || (found.mode & 0o022) !== 0) {
@@ -278,7 +280,14 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
 
 /** As `listSessions`, with those that are there and cannot be read. */
 export async function findSessions(): Promise<FoundSessions> {
-  const names = await readdir(runDir()).catch(() => []);
+  const names = await readdir(runDir()).catch((error: unknown) => {
+    if (systemCodeOf(error) === 'ENOENT') return [];
+    throw new MmioError('io', `cannot look into the folder of recordings, ${runDir()}`, {
+      evidence: messageOf(error),
+      hint: 'MMIOBRIDGE_RUN names another',
+      cause: error,
+    });
+  });
   const sessions: ListedSession[] = [];
   const unreadable: UnreadableSession[] = [];
   for (const name of names.toSorted()) {

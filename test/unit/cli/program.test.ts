@@ -10,10 +10,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it, vi } from 'vitest';
-import { Workplace, run, runCli, startCli, type CliResult } from '../../support/cli.ts';
+import { MAIN, Workplace, run, runCli, startCli, type CliResult } from '../../support/cli.ts';
 import { SOON } from '../../support/soon.ts';
 
 const KERNEL_LOG = fileURLToPath(new URL('../../golden/kernel-nvme.mmiotrace', import.meta.url));
@@ -276,6 +277,54 @@ describe('convert takes what the kernel wrote', () => {
     await using at = new Workplace();
     await at.cli(['convert', KERNEL_LOG, '--format', 'ndjson', '-o', 'nvme.dump']);
     expect(at.text('nvme.dump')).toMatch(/^\{"type":"header"/);
+  });
+});
+
+describe('what the system refuses is told, and is no defect', () => {
+  const intoFull = (...args: readonly string[]) =>
+    spawnSync(process.execPath, [MAIN, ...args], {
+      stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'],
+      encoding: 'utf8',
+    });
+
+  it('a folder where a file is to be', async () => {
+    await using at = new Workplace();
+    const result = await at.cli(['convert', '.', '-o', 'x.txt']);
+    expect(refusal(result, 1)).toContain('cannot read .\n  it is a folder');
+    expect(refusal(await at.cli(['view', '.']), 1)).toContain('it is a folder');
+  });
+
+  it('a run folder, or a spool, that is a file', async () => {
+    await using at = new Workplace();
+    writeFileSync(at.path('file'), '');
+    const env = { MMIOBRIDGE_RUN: at.path('file') };
+    const guest = ['--', 'qemu-system-x86_64', '-nodefaults'];
+    const status = await at.cli(['status'], { env });
+    expect(refusal(status, 1)).toContain('cannot look into the folder of recordings');
+    const record = await at.cli(['record', ...guest], { env });
+    expect(refusal(record, 1)).toMatch(/cannot write .*\/file\n {2}EEXIST/);
+    const spool = await at.cli(['record', '--spool', 'file', ...guest]);
+    expect(refusal(spool, 1)).toMatch(/cannot make the spool .*\/file\/mmiobridge-/);
+  });
+
+  it('standard output that is full', () => {
+    const { status, stderr } = intoFull('completion', 'bash');
+    expect([status, stderr]).toEqual([
+      1,
+      'mmiobridge: cannot write to standard output: ENOSPC: no space left on device, write\n',
+    ]);
+  });
+
+  it('standard output that nobody reads any more, or that is closed', async () => {
+    await using at = new Workplace();
+    writeFileSync(at.path('a.log'), LOG);
+    const shell = (line: string) => run('bash', ['-c', line], { cwd: at.dir });
+    const node = `${process.execPath} ${MAIN}`;
+    const gone = await shell(`${node} --help | head -1; exit "\${PIPESTATUS[0]}"`);
+    expect(gone).toMatchObject({ status: 0, stderr: '' });
+    const closed = await shell(`${node} convert a.log -o - >&-`);
+    expect(closed.status).toBe(1);
+    expect(closed.stderr).toContain('cannot write to standard output\n  it is closed');
   });
 });
 
