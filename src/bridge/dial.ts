@@ -22,7 +22,7 @@ export async function dial(address: BridgeAddress, caFile: string | undefined): 
       clearTimeout(timer);
       socket.destroy();
       reject(
-        new MmioError('refused', `cannot reach the collector at ${address.text}`, {
+        new MmioError('closed', `cannot reach the collector at ${address.text}`, {
           evidence: describeError(error),
           hint: hintFor(systemCodeOf(error) ?? '', address),
           cause: error,

@@ -87,7 +87,14 @@ export class BridgeSender implements RemoteOutput {
   }
 
   async begin(): Promise<void> {
-    await this.#connect();
+    try {
+      await this.#connect();
+    } catch (error) {
+      // One that is resumed has a recording that waits here, for as long as the collector is away.
+      const isAway = error instanceof MmioError && ['closed', 'timeout'].includes(error.code);
+      if (this.#session.resumeAt === undefined || !isAway) throw error;
+      this.#trouble(describeError(error));
+    }
     void this.#keepConnected();
   }
 
@@ -167,12 +174,12 @@ export class BridgeSender implements RemoteOutput {
 
   async #keepConnected(): Promise<void> {
     while (!this.#dropped) {
-      const reason = (await this.#connection?.closed) ?? '';
+      const reason = await this.#connection?.closed;
       // What it was about to write belongs to the connection before.
       this.#wake();
       await this.#pump;
       if (this.#dropped) return;
-      this.#trouble(`connection lost: ${reason}`);
+      if (reason !== undefined) this.#trouble(`connection lost: ${reason}`);
       for (let attempt = 0; !this.#dropped; attempt++) {
         await sleep(RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]);
         if (this.#dropped) return;

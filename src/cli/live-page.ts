@@ -39,7 +39,7 @@ export interface LivePage {
 
 /** The output that a page can show. Throws MmioError `usage` where there is none. */
 export function capturePathOf(outputs: readonly string[]): string {
-  const path = outputs.find((output) => output.endsWith('.mmiocap'));
+  const path = outputs.find((output) => output.toLowerCase().endsWith('.mmiocap'));
   if (path !== undefined) return path;
   throw new MmioError('usage', '--live shows the capture that is recorded, and there is none', {
     evidence: `outputs: ${outputs.join(', ')}`,

@@ -2,6 +2,7 @@
 import { CommanderError } from 'commander';
 import { buildProgram } from './program.ts';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
+import { requireOurWords } from './our-words.ts';
 import { EXIT, say, sayError } from './print.ts';
 
 // Who reads an answer may have read enough; an output that is a recording has a listener of its own.
@@ -14,6 +15,7 @@ process.stdout.on('error', (error) => {
 
 const program = buildProgram();
 try {
+  requireOurWords(process.argv.slice(2));
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {

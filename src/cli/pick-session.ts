@@ -1,6 +1,11 @@
 import { MmioError } from '../base/errors.ts';
 import { listCollected } from '../bridge/collected-dir.ts';
-import { listSessions, runDir } from '../recording/session/session-folder.ts';
+import {
+  listSessions,
+  runDir,
+  wholeId,
+  type ListedSession,
+} from '../recording/session/session-folder.ts';
 
 export interface PickedSession {
   readonly id: string;
@@ -11,15 +16,18 @@ export interface PickedSession {
  * The running recording that is meant: the named one, or the only one. Those that a collector here
  * takes from elsewhere count, too. Throws MmioError.
  */
-export async function pickSession(name: string | undefined): Promise<PickedSession> {
-  const here = (await listSessions())
+export async function pickSession(beginning: string | undefined): Promise<PickedSession> {
+  const listed = await listSessions();
+  const here = listed
     .filter(({ alive }) => alive)
     .map(({ folder }) => ({ id: folder.id, controlSocket: folder.controlSocket }));
   const collected = (await listCollected()).filter(
     // One that is made here as well is there already.
-    ({ id, session }) => name === id || !here.some((it) => it.id === session),
+    ({ id, session }) => beginning === id || !here.some((it) => it.id === session),
   );
   const running = [...here, ...collected];
+  const ids = collected.map(({ id }) => id);
+  const name = beginning && (await wholeId(beginning, ids));
   const [only] = name === undefined ? running : running.filter(({ id }) => id === name);
   if (only !== undefined && (name !== undefined || running.length === 1)) return only;
   const list = running.map(({ id }) => id).join(', ');
@@ -31,6 +39,13 @@ export async function pickSession(name: string | undefined): Promise<PickedSessi
   }
   throw new MmioError('not-found', `no recording${name === undefined ? '' : ` ${name}`} runs`, {
     evidence: list === '' ? `none in ${runDir()}` : `running: ${list}`,
-    hint: 'recordings of another user are not seen: run as the user that records',
+    hint:
+      hintFor(listed) ?? 'recordings of another user are not seen: run as the user that records',
   });
+}
+
+/** Where there is one that only waits to be gone on with. */
+function hintFor(listed: readonly ListedSession[]): string | undefined {
+  const waiting = listed.find(({ alive }) => !alive);
+  return waiting && `one was interrupted: mmiobridge resume ${waiting.info.id} goes on with it`;
 }

@@ -9,7 +9,15 @@ let statusShown = false;
 /** A line for people; the status line, if there is one, moves down. */
 export function say(line: string): void {
   clearStatus();
-  process.stderr.write(`${line}\n`);
+  process.stderr.write(`${harmless(line)}\n`);
+}
+
+/** Words of a guest, or of another host, do not command the terminal. */
+export function harmless(text: string): string {
+  return text.replaceAll(
+    /[^\P{Cc}\n\t]/gu,
+    (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
 }
 
 /** An answer on standard output. */
@@ -17,10 +25,15 @@ export function answer(text: string): void {
   process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 }
 
+/** Whether standard error is a terminal on which a line can be drawn over. */
+export function hasStatusLine(): boolean {
+  return process.stderr.isTTY && process.env['TERM'] !== 'dumb';
+}
+
 /** Draws the status line over the last one. */
 export function showStatus(line: string): void {
   const width = (process.stderr.columns ?? 80) - 1;
-  process.stderr.write(`\r\x1b[K${line.slice(0, width)}`);
+  process.stderr.write(`\r\x1b[K${harmless(line).slice(0, width)}`);
   statusShown = true;
 }
 

@@ -1,6 +1,6 @@
 /** The terminal while a recording runs: a status line, and the keys `m` and `q`. */
 import { count, bytes } from '../base/format.ts';
-import { duration, say, showStatus, clearStatus } from './print.ts';
+import { clearStatus, duration, hasStatusLine, say, showStatus } from './print.ts';
 import { describeError } from '../base/errors.ts';
 import type { RecordingStatus } from '../recording/session/status.ts';
 
@@ -30,7 +30,7 @@ export class Terminal {
   }
 
   start(): void {
-    const live = process.stderr.isTTY;
+    const live = hasStatusLine();
     this.#timer = setInterval(
       () => {
         this.#tick(live).catch((error: unknown) => showStatus(describeError(error)));

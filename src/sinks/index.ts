@@ -51,7 +51,7 @@ export async function openSink(
  * Throws MmioError `usage` for a suffix that is unknown when there is no fallback.
  */
 export function formatOfPath(path: string, fallback?: OutputFormat): OutputFormat {
-  const plain = path.replace(/\.gz$/, '');
+  const plain = path.toLowerCase().replace(/\.gz$/, '');
   const entry = FORMATS.find(({ suffixes }) => suffixes.some((suffix) => plain.endsWith(suffix)));
   if (entry !== undefined) return entry.format;
   if (fallback !== undefined) return fallback;

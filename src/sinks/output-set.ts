@@ -1,3 +1,4 @@
+import { constants, readFileSync, readlinkSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
 import { MmioError } from '../base/errors.ts';
 import { fileIdOf, writerOf } from '../base/same-file.ts';
@@ -46,8 +47,8 @@ export class OutputSet {
     for (const file of files) await file?.cut();
     const outputs = paths.map((path, index): ByteOutput => {
       const file = files[index];
-      if (file === undefined) return StreamOutput.ofStdout();
-      return path.endsWith('.gz') ? new GzipOutput(file) : file;
+      if (file === undefined) return standardOutput();
+      return /\.gz$/i.test(path) ? new GzipOutput(file) : file;
     });
     if (options.remote !== undefined) {
       outputs.push(options.remote);
@@ -100,6 +101,11 @@ export class OutputSet {
     for (const sink of this.#sinks) await sink.end();
   }
 
+  /** Paths of outputs that somebody had taken away when they were ended. */
+  get removed(): string[] {
+    return this.#files.filter(({ removed }) => removed).map(({ path }) => path);
+  }
+
   /** Of outputs that replace what was there: it stays. */
   async discard(): Promise<void> {
     await Promise.allSettled(this.#files.map((file) => file.giveBack()));
@@ -109,6 +115,26 @@ export class OutputSet {
   async abandon(): Promise<void> {
     await Promise.allSettled(this.#sinks.map((sink) => sink.flush()));
     await Promise.allSettled(this.#outputs.map((output) => output.close()));
+  }
+}
+
+/** Throws MmioError `closed` where there is none. */
+function standardOutput(): StreamOutput {
+  if (!isStdoutClosed()) return new StreamOutput(process.stdout, 'standard output');
+  throw new MmioError('closed', 'cannot write to standard output', {
+    evidence: 'it is closed',
+    hint: 'name a file with -o',
+  });
+}
+
+/** Node opens /dev/null for reading and writing where it is started without; a shell for writing. */
+function isStdoutClosed(): boolean {
+  try {
+    if (readlinkSync('/proc/self/fd/1') !== '/dev/null') return false;
+    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync('/proc/self/fdinfo/1', 'utf8'))?.[1];
+    return (parseInt(flags ?? '0', 8) & 0o3) === constants.O_RDWR;
+  } catch {
+    return false;
   }
 }
 

@@ -3,7 +3,7 @@
  * belongs to the output until the promise settles; calls may be made without awaiting the one
  * before, and are carried out in order.
  */
-import { constants, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { constants, rmSync } from 'node:fs';
 import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -39,7 +39,7 @@ const GATHER_BYTES = 256 * 1024;
 
 /** A file, written at positions that we keep ourselves, so that a full disk loses nothing. */
 export class FileOutput implements ByteOutput {
-  readonly #path: string;
+  readonly path: string;
   readonly #file: FileHandle;
   readonly #options: FileOutputOptions;
   readonly #regular: boolean;
@@ -50,9 +50,11 @@ export class FileOutput implements ByteOutput {
   readonly #target: string;
   #length: number;
   #tail: Promise<void> = Promise.resolve();
+  /** Somebody has taken the file away, and what was written with it; known when it is closed. */
+  removed = false;
 
   private constructor(path: string, found: Found, options: FileOutputOptions) {
-    this.#path = path;
+    this.path = path;
     this.#file = found.file;
     this.#regular = found.regular;
     this.#made = found.made;
@@ -104,7 +106,7 @@ export class FileOutput implements ByteOutput {
   /** Gives a claimed file back as it was: one that we made is deleted. */
   async giveBack(): Promise<void> {
     await this.#file.close();
-    if (this.#made) await rm(this.#beside ?? this.#path, { force: true });
+    if (this.#made) await rm(this.#beside ?? this.path, { force: true });
     if (this.#beside !== undefined) besides.delete(this.#beside);
   }
 
@@ -129,12 +131,12 @@ export class FileOutput implements ByteOutput {
       } catch (error) {
         const code = systemCodeOf(error);
         if (code === undefined || !FULL.has(code) || this.#options.onStall === undefined) {
-          throw new MmioError('io', `cannot write ${this.#path}`, {
+          throw new MmioError('io', `cannot write ${this.path}`, {
             evidence: messageOf(error),
             cause: error,
           });
         }
-        if (!stalled) this.#options.onStall(`${this.#path}: ${messageOf(error)}`);
+        if (!stalled) this.#options.onStall(`${this.path}: ${messageOf(error)}`);
         stalled = true;
         await this.#waitForRoom(error);
       }
@@ -146,7 +148,7 @@ export class FileOutput implements ByteOutput {
     try {
       await sleep(RETRY_MS, undefined, { signal: this.#options.signal });
     } catch {
-      throw new MmioError('io', `cannot write ${this.#path}`, {
+      throw new MmioError('io', `cannot write ${this.path}`, {
         evidence: messageOf(error),
         hint: 'it was full to the end: make room',
         cause: error,
@@ -170,6 +172,7 @@ export class FileOutput implements ByteOutput {
   async close(): Promise<void> {
     try {
       await this.#tail;
+      this.removed = this.#regular && (await this.#file.stat()).nlink === 0;
     } finally {
       await this.#file.close();
     }
@@ -230,17 +233,6 @@ export class StreamOutput implements ByteOutput {
   #length = 0;
   #failed: unknown;
 
-  /** Standard output. Throws MmioError `closed` where there is none. */
-  static ofStdout(): StreamOutput {
-    if (isStdoutClosed()) {
-      throw new MmioError('closed', 'cannot write to standard output', {
-        evidence: 'it is closed',
-        hint: 'name a file with -o',
-      });
-    }
-    return new StreamOutput(process.stdout, 'standard output');
-  }
-
   /** @param name of where it goes, in messages */
   constructor(stream: NodeJS.WritableStream, name: string) {
     this.#stream = stream;
@@ -276,17 +268,6 @@ export class StreamOutput implements ByteOutput {
 
   async close(): Promise<void> {
     await this.flush();
-  }
-}
-
-/** Node opens /dev/null for reading and writing where it is started without; a shell for writing. */
-function isStdoutClosed(): boolean {
-  try {
-    if (readlinkSync('/proc/self/fd/1') !== '/dev/null') return false;
-    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync('/proc/self/fdinfo/1', 'utf8'))?.[1];
-    return (parseInt(flags ?? '0', 8) & 0o3) === constants.O_RDWR;
-  } catch {
-    return false;
   }
 }
 

@@ -227,7 +227,8 @@ describe('a QEMU of another user', () => {
     const before = await stateOf(guest);
     const attach = ['--qmp', guest.socket, '--device', 'dut'];
     const refused = await refusal(...attach, '--spool', bench.path('closed', 'spool'));
-    const [what, evidence, hint, ...more] = refused;
+    const [slow, what, evidence, hint, ...more] = refused;
+    expect(slow).toMatch(/\/closed\/spool is no tmpfs: a guest that logs to a disk waits for it$/);
     expect(what).toMatch(
       /^mmiobridge: QEMU cannot write .*\/closed\/spool\/mmiobridge-.*\/000001$/,
     );

@@ -87,6 +87,19 @@ async function clearedAway(): Promise<string> {
   return `${status} ${resumed.stderr}`;
 }
 
+test('an output that somebody takes away meanwhile is not said to be written', async () => {
+  const recorder = await bench.record(ALL, await endless());
+  await bench.grown('x.mmiotrace', 100_000);
+  rmSync(bench.path('x.mmiotrace'));
+  recorder.kill('SIGINT');
+  expect(await recorder.exited).toMatchObject({ status: 1 });
+  expect(recorder.stderr).toMatch(
+    /^REMOVED {3}.*\/x\.mmiotrace: somebody took it away meanwhile$/m,
+  );
+  expect(recorder.stderr).toMatch(/^written {3}.*\/x\.mmiocap$/m);
+  expect(recorder.stderr).not.toMatch(/^written {3}.*\/x\.mmiotrace$/m);
+});
+
 describe('a recorder that is killed', () => {
   test('is resumed: every access once, in all outputs', async () => {
     const pairs = 300_000;

@@ -9,7 +9,7 @@ export function resumeCommand(): AnyCommand {
       'Resumes a recording whose recorder was killed, at the byte where it stopped:\n' +
         'QEMU went on logging into the spool meanwhile.',
     )
-    .argument('<session>', 'as `mmiobridge status` lists it')
+    .argument('<session>', 'as `mmiobridge status` lists it, or its beginning')
     .addHelpText(
       'after',
       '\nExample:\n  mmiobridge resume 20261123T101500-4242\n\nExit status: as for record.',
@@ -23,8 +23,10 @@ export function resumeCommand(): AnyCommand {
       openRemote: openSender,
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
+    const { wholeId } = await import('../../recording/session/session-folder.ts');
+    const whole = await wholeId(session);
     process.exitCode = await runRecording(
-      (signal) => resumeRecording(session, { ...options, signal }),
+      (signal) => resumeRecording(whole, { ...options, signal }),
       {
         begun: (id) => `resuming ${id}`,
         busiest: 10,

@@ -102,6 +102,7 @@ export async function runRecording(
     clearInterval(awake);
   }
   await page?.close();
+  if (result.removed.length > 0) return EXIT.failure;
   if (interrupted) return EXIT.interrupted;
   return result.complete ? EXIT.complete : EXIT.incomplete;
 }
@@ -160,7 +161,8 @@ function report(started: Started, end: RecordingEnd, options: RunOptions, second
   const facts = { tables: started.counts.tables, counts, counters, coverage, seconds };
   for (const line of formatSummary({ ...facts, busiest: options.busiest })) say(line);
   for (const path of started.info.outputs) {
-    if (path !== '-') say(`written   ${path}`);
+    if (end.removed.includes(path)) say(`REMOVED   ${path}: somebody took it away meanwhile`);
+    else if (path !== '-') say(`written   ${path}`);
   }
   const { remote } = started.info;
   if (remote !== undefined) say(`sent to   ${remote.address}`);

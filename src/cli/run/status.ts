@@ -12,6 +12,7 @@ import {
   runDir,
   type ListedSession,
   type UnreadableSession,
+  wholeId,
 } from '../../recording/session/session-folder.ts';
 import { MmioError, describeError } from '../../base/errors.ts';
 import { bytes, count, counted } from '../../base/format.ts';
@@ -35,7 +36,9 @@ interface Entry {
 export async function runStatus(options: StatusOptions): Promise<void> {
   const { sessions, unreadable } = await findSessions();
   const collected = await listCollected();
-  const isWanted = (id: string) => [undefined, id].includes(options.session);
+  const others = collected.map(({ id }) => id);
+  const session = options.session && (await wholeId(options.session, others));
+  const isWanted = (id: string) => [undefined, id].includes(session);
   const wanted = sessions.filter(({ info }) => isWanted(info.id));
   const ids = [
     ...sessions.map(({ info }) => info.id),

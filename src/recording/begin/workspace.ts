@@ -1,4 +1,5 @@
 /** The folders and files of a recording that begins. */
+import { statfsSync } from 'node:fs';
 import { access, chmod, chown, mkdir, realpath, rm } from 'node:fs/promises';
 import { dirname, join, resolve as resolvePath } from 'node:path';
 import { MmioError, messageOf } from '../../base/errors.ts';
@@ -13,14 +14,20 @@ export function spoolDirOf(folder: SessionFolder, spoolDir: string | undefined):
   return join(resolvePath(spoolDir), `mmiobridge-${folder.id}`);
 }
 
+/** TMPFS_MAGIC of Linux' magic.h. */
+const TMPFS_MAGIC = 0x01021994;
+
 export async function createSpool(
   dir: SessionFolder,
-  options: Pick<RecordOptions, 'spoolDir'>,
+  options: Pick<RecordOptions, 'spoolDir' | 'notice'>,
   uid: number | undefined,
 ): Promise<Spool> {
   const path = spoolDirOf(dir, options.spoolDir);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    const made = await mkdir(dirname(path), { recursive: true });
+    if (made !== undefined && options.spoolDir !== undefined) {
+      options.notice(`the folder ${made} was not there, and has been made`);
+    }
     await mkdir(path, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new MmioError('io', `cannot make the spool ${path}`, {
@@ -28,6 +35,9 @@ export async function createSpool(
       hint: 'name a tmpfs folder where you may write with --spool DIR',
       cause: error,
     });
+  }
+  if (options.spoolDir !== undefined && statfsSync(path).type !== TMPFS_MAGIC) {
+    options.notice(`${options.spoolDir} is no tmpfs: a guest that logs to a disk waits for it`);
   }
   const us = process.getuid?.() ?? 0;
   if (uid !== undefined && uid !== us && us === 0) {

@@ -67,6 +67,8 @@ export interface RecordingEnd {
   readonly coverage: CoverageStatement;
   /** Nothing is missing, as far as anyone can tell. */
   readonly complete: boolean;
+  /** Outputs that somebody has taken away meanwhile, with what was in them. */
+  readonly removed: readonly string[];
 }
 
 export class Recorder {
@@ -371,7 +373,8 @@ export class Recorder {
     await this.#write({ kind: 'end', timeNs: this.lastTimeNs, complete, counters });
     await outputs.end();
     await this.#parts.userLog?.close();
-    return { vm: this.#vmEnd, counters, coverage: coverage.statement, complete };
+    const { removed } = outputs;
+    return { vm: this.#vmEnd, counters, coverage: coverage.statement, complete, removed };
   }
 }
 

@@ -278,6 +278,27 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
   return (await findSessions()).sessions;
 }
 
+/**
+ * The id that is meant by its beginning: as it is where there is such a recording, or none. Throws
+ * MmioError `usage` where several begin so.
+ */
+export async function wholeId(beginning: string, others: readonly string[] = []): Promise<string> {
+  const { sessions, unreadable } = await findSessions();
+  const ids = [
+    ...sessions.map(({ info }) => info.id),
+    ...unreadable.map(({ id }) => id),
+    ...others,
+  ];
+  const fitting = [...new Set(ids)].filter((id) => id.startsWith(beginning));
+  if (ids.includes(beginning) || fitting.length === 0) return beginning;
+  const [only = beginning, ...more] = fitting;
+  if (more.length === 0) return only;
+  throw new MmioError('usage', `which recording? ${fitting.length} begin with ${beginning}`, {
+    evidence: fitting.join(', '),
+    hint: 'give more of its name',
+  });
+}
+
 /** As `listSessions`, with those that are there and cannot be read. */
 export async function findSessions(): Promise<FoundSessions> {
   const names = await readdir(runDir()).catch((error: unknown) => {

@@ -96,6 +96,16 @@ describe('usage errors end with status 2', () => {
     ['a spool that holds nothing', ['record', '--spool-limit', '1K'], /1K is too little.*1M/],
     ['a time that is too long', ['record', '--duration', '2200000'], /2200000 is too long/],
     ['a device without a name', ['record', '--device', ''], /'-d, --device <id>'.*it is empty/],
+    [
+      "QEMU's option where ours belong",
+      ['record', '-device', 'nic', '--', 'qemu-system-x86_64'],
+      /-device is an option of QEMU[^]*ours is --device/,
+    ],
+    [
+      "QEMU's command line without --",
+      ['record', 'qemu-system-x86_64', '-m', '4G'],
+      /QEMU's command line stands behind --[^]*record \[options\] -- qemu-system-x86_64/,
+    ],
     ['a time that is none', ['record', '--duration', 'ever'], /ever is no number of seconds/],
     ['convert without an output', ['convert', 'x.log'], /required option '-o, --output/],
     [
@@ -326,6 +336,13 @@ describe('what the system refuses is told, and is no defect', () => {
     expect(closed.status).toBe(1);
     expect(closed.stderr).toContain('cannot write to standard output\n  it is closed');
   });
+});
+
+it('outputs have the format that their suffix names, in capitals too', async () => {
+  await using at = new Workplace();
+  writeFileSync(at.path('a.log'), LOG);
+  expect((await at.cli(['convert', 'a.log', '-o', 'A.MMIOTRACE.GZ'])).status).toBe(0);
+  expect(gunzipSync(readFileSync(at.path('A.MMIOTRACE.GZ'))).toString()).toMatch(/^VERSION /);
 });
 
 describe('listen destroys nothing', () => {
