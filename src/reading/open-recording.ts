@@ -21,7 +21,20 @@ export async function openRecording(
   inputs: readonly string[],
   options: OpenOptions,
 ): Promise<Recording> {
-  const [first, ...rest] = await Promise.all(inputs.map(openInput));
+  const opened = await Promise.all(inputs.map(openInput));
+  try {
+    return await openInputs(inputs, opened, options);
+  } catch (error) {
+    await Promise.all(opened.map((input) => input.close()));
+    throw error;
+  }
+}
+
+async function openInputs(
+  inputs: readonly string[],
+  [first, ...rest]: readonly Input[],
+  options: OpenOptions,
+): Promise<Recording> {
   if (first === undefined) throw new MmioError('usage', 'no input');
   const format = options.from ?? detectFormat(first.head);
   if (format !== 'qemu-log' && rest.length > 0) {

@@ -1,10 +1,9 @@
 /**
- * What text of our own says of itself: it begins with a session MARK, and ends with one that tells
- * how many accesses there were, and whether all of them are there (docs/formats.md).
+ * What text of our own says of itself: it has MARKs that begin as nobody else's do, and ends with one
+ * that tells how many accesses there were, and whether all of them are there (docs/formats.md).
  */
 import { count } from '../../base/format.ts';
 
-const SESSION = /^mmiobridge: session mmiobridge \S+, source /;
 const END =
   /^mmiobridge: end (complete|incomplete), reads (\d+), writes (\d+)(?:, not shown (\d+))?/;
 /** An access that mmiotrace has no line for. */
@@ -24,11 +23,8 @@ export class OwnWords {
 
   /** The text of a MARK. */
   mark(text: string): void {
-    if (!this.#isOurs) {
-      this.#isOurs = SESSION.test(text);
-      return;
-    }
-    if (!text.startsWith('mmiobridge: ')) return;
+    if (!text.startsWith('mmiobridge:')) return;
+    this.#isOurs = true;
     if (ACCESS.test(text)) {
       this.#inMarks++;
       return;

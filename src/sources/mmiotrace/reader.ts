@@ -14,6 +14,9 @@ const MAX_EVIDENCE = 200;
 /** How much of the file is kept to say what it looks like. */
 const HEAD_BYTES = 512;
 
+/** Holes of a file system, and worse; somebody may have put colours into a MARK. */
+const NOT_TEXT = /[\x00-\x08\x0e-\x1a\x1c-\x1f]/;
+
 /** Lines of mmiotrace text to batches and events. Single use. */
 export class MmiotraceReader {
   readonly #chunks: AsyncIterable<Uint8Array>;
@@ -93,6 +96,10 @@ export class MmiotraceReader {
     const line = parseLine(text);
     if (line.kind === 'fault') {
       yield* this.#damage(line.reason, offset, bytes);
+      return false;
+    }
+    if (NOT_TEXT.test(text)) {
+      yield* this.#damage('bytes that are no text', offset, bytes);
       return false;
     }
     if (line.kind !== 'other') this.#sawMmiotrace = true;

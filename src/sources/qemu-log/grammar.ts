@@ -312,11 +312,12 @@ const NOT_TEXT = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** Reads what follows the prefix, without the newline; one character a byte (latin1). */
 export function parseBody(body: string): ParsedLine {
+  // Nor is a name, of a device or a region, that has such.
+  if (NOT_TEXT.test(body)) return { kind: 'damaged', reason: 'bytes that are no text' };
   const name = EVENT_NAME.exec(body)?.[1];
   const parse = name === undefined ? undefined : EVENTS.get(name);
   if (name !== undefined && parse !== undefined) return parse(body.slice(name.length + 1));
   const failure = mayTellFailure(body) ? parseFailure(body) : undefined;
   if (failure !== undefined) return failure;
-  if (NOT_TEXT.test(body)) return { kind: 'damaged', reason: 'bytes that are no text' };
   return { kind: 'other', name: name ?? TEXT_LINE };
 }
