@@ -53,6 +53,7 @@ export class CaptureIndex {
   readonly #totals = new TotalsAnalysis();
   /** Pieces of the file that it could not make sense of; those that it tells of are in the totals. */
   #damages = 0;
+  #isBlockOpen = false;
   #unknownFrames = 0;
   readonly #lastBlock: number[] = [];
   /** Where in the file frames of events stand one behind the other: from, to, from, … */
@@ -91,7 +92,7 @@ export class CaptureIndex {
 
   #take(decoder: PayloadDecoder, piece: FramePiece | DamagePiece): void {
     if (piece.kind === 'damage') {
-      this.#damages++;
+      this.#damage();
       return;
     }
     const to = piece.offset + FRAME_HEADER_BYTES + piece.payload.length;
@@ -101,7 +102,7 @@ export class CaptureIndex {
       item = decoder.decode(piece.payload);
     } catch (error) {
       if (!(error instanceof MmioError)) throw error;
-      this.#damages++;
+      this.#damage();
       return;
     }
     if (item instanceof AccessBatch) {
@@ -119,6 +120,12 @@ export class CaptureIndex {
     if (this.#eventsAt.at(-1) === piece.offset) this.#eventsAt.pop();
     else this.#eventsAt.push(piece.offset);
     this.#eventsAt.push(to);
+  }
+
+  /** A block has no damaged frame in it: read again, it would be taken for accesses. */
+  #damage(): void {
+    this.#damages++;
+    this.#isBlockOpen = false;
   }
 
   #takeEvent(event: RecordingEvent): void {
@@ -203,7 +210,8 @@ export class CaptureIndex {
 
   #blockFor(from: number): Block {
     const open = this.blocks.at(-1);
-    if (open !== undefined && open.rows < BLOCK_ROWS) return open;
+    if (open !== undefined && open.rows < BLOCK_ROWS && this.#isBlockOpen) return open;
+    this.#isBlockOpen = true;
     const block: Block = {
       from,
       to: from,

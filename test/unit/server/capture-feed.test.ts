@@ -1,5 +1,5 @@
 /** Captures that pages look at: as they grow, are replaced, and have more in them than fits a memory. */
-import { renameSync, rmSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { CaptureFeed, type RecorderLink } from '../../../src/server/capture-feed.ts';
@@ -10,7 +10,7 @@ import { CaptureSink } from '../../../src/sinks/capture.ts';
 import { FileOutput } from '../../../src/sinks/output.ts';
 import { PayloadDecoder } from '../../../src/wire/payload.ts';
 import { writeBigCapture } from '../../support/big-capture.ts';
-import { EVENTS, HEADER } from '../../support/captures.ts';
+import { cutAt, EVENTS, frameOffsets, HEADER, readCapture } from '../../support/captures.ts';
 import { Workplace } from '../../support/cli.ts';
 import { SOON } from '../../support/soon.ts';
 
@@ -24,6 +24,30 @@ async function indexOf(path: string): Promise<CaptureIndex> {
   await index.read(new AbortController().signal);
   return index;
 }
+
+test('what a damaged frame says is left out, as convert does', async () => {
+  await using place = new Workplace();
+  const path = place.path('a.mmiocap');
+  await writeBigCapture(path, { rows: 9000, ended: true });
+  const capture = readFileSync(path);
+  const offsets = frameOffsets(capture);
+  // A value of an access in the middle: the checksum is wrong, and the frame can be decoded.
+  const batches = offsets.filter((at) => capture[at + 8] === 0x12);
+  const frame = batches[Math.floor(batches.length / 2)]!;
+  capture[frame + 8 + Math.floor(capture.readUInt32LE(frame) / 2)]! ^= 1;
+  writeFileSync(path, capture);
+  const index = await indexOf(path);
+  const { items } = await readCapture(cutAt(capture));
+  const rows = items.flatMap((item) => ('rows' in item ? item.rows : []));
+  expect(rows.length).toBeLessThan(9000);
+  expect([index.rows, index.totals.damages]).toEqual([rows.length, 1]);
+  let again = 0;
+  for (const block of index.blocks) {
+    for await (const batch of index.batches(block)) again += batch.length;
+  }
+  expect(again).toBe(rows.length);
+  await index.follower.close();
+});
 
 describe('a feed', () => {
   test.each([
