@@ -67,11 +67,11 @@ export async function waitUntilClosed(vm: Vm, path: string): Promise<void> {
 
 async function putBack(
   vm: Vm,
-  { events, log }: NonNullable<LogInfo['restore']>,
+  { events, log, wasSilent }: NonNullable<LogInfo['restore']>,
   notice: Notice,
 ): Promise<void> {
   const qmp = await vm.connected();
   await restoreTraceState(qmp, new Map(events));
   const restored = await restoreLog(qmp, log);
-  if (restored.note !== undefined) notice(restored.note);
+  if (restored.note !== undefined && !wasSilent) notice(restored.note);
 }

@@ -101,7 +101,9 @@ async function attach(qemu: RunningQemu, { pc }: SourceOptions): Promise<SourceA
     before.get(name) ?? false,
   ]);
   const undo: (() => Promise<unknown>)[] = [];
-  const restore = { events, log };
+  const wasSilent =
+    [...before.values()].every((on) => !on) && !argv.some((word) => /^--?d$/.test(word));
+  const restore = { events, log, wasSilent };
   return {
     clock: stampsMessages(argv) ? 'qemu' : 'poll',
     info: { traceEvents, restore, trace: null } satisfies LogInfo,

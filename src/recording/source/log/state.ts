@@ -11,6 +11,8 @@ export interface LogInfo {
   readonly restore: {
     readonly events: readonly (readonly [string, boolean])[];
     readonly log: LogTarget;
+    /** Nothing was logged before: it does not matter where the log goes afterwards. */
+    readonly wasSilent: boolean;
   } | null;
   /** KVM's tracepoints, where program counters are wanted. */
   readonly trace: SavedTrace | null;
@@ -39,7 +41,11 @@ const logTarget: z.ZodType<LogTarget> = z.union([
 export const logInfoSchema: z.ZodType<LogInfo> = z.object({
   traceEvents: z.array(z.string()),
   restore: z
-    .object({ events: z.array(z.tuple([z.string(), z.boolean()])), log: logTarget })
+    .object({
+      events: z.array(z.tuple([z.string(), z.boolean()])),
+      log: logTarget,
+      wasSilent: z.boolean(),
+    })
     .nullable(),
   trace: savedTraceSchema.nullable(),
 });

@@ -31,6 +31,7 @@ const counts = { joined: 1, alone: 2, unlogged: 3, losses: 4 };
 const restore = {
   events: [['vfio_region_read', true]],
   log: { kind: 'stderr', is: 'file', path: '/tmp/x', appends: true },
+  wasSilent: false,
 };
 
 test.each<[string, z.ZodType, unknown]>([
