@@ -11,10 +11,15 @@ let probes = 0;
  * logging nowhere, and there is no going back without it: so QEMU opens the file through a chardev
  * first, which fails with no harm.
  *
+ * @param isStillOurs asked at the last moment: false, and it is left where it is
  * @throws MmioError `refused` with QEMU's words; its log then still goes where it went, unless the
  *   message says otherwise. `usage` for a path that QEMU cannot take
  */
-export async function redirectLog(qmp: QmpCommands, path: string): Promise<void> {
+export async function redirectLog(
+  qmp: QmpCommands,
+  path: string,
+  isStillOurs: () => boolean = () => true,
+): Promise<void> {
   if (!path.startsWith('/') || path.includes('%') || path.includes('\0')) {
     throw new MmioError('usage', "QEMU's log needs an absolute path without %", {
       evidence: path,
@@ -22,6 +27,11 @@ export async function redirectLog(qmp: QmpCommands, path: string): Promise<void>
     });
   }
   await probeWritable(qmp, path);
+  if (!isStillOurs()) {
+    throw new MmioError('refused', "somebody else has sent QEMU's log elsewhere", {
+      evidence: `it was to go on in ${path}`,
+    });
+  }
   const words = await logfile(qmp, path);
   if (words === '') return;
   throw refused(path, words, `QEMU could not log into ${path}, and now logs nowhere`);

@@ -167,9 +167,13 @@ export class Vm {
     return { exit: undefined };
   }
 
-  /** Has QEMU log into a new segment. Throws MmioError `refused` with QEMU's words. */
-  async logInto(path: string): Promise<void> {
-    await redirectLog(await this.connected(), path);
+  /**
+   * Has QEMU log into a new segment. Throws MmioError `refused` with QEMU's words, or where it has
+   * left the segment `from` already.
+   */
+  async logInto(path: string, from?: string): Promise<void> {
+    const isStillOurs = () => from === undefined || this.holdsOpen(from) !== false;
+    await redirectLog(await this.connected(), path, isStillOurs);
   }
 
   async pause(): Promise<void> {

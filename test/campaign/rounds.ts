@@ -6,7 +6,7 @@ import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QmpClient } from '../../src/qmp/client.ts';
-import { Bench, counted, toldAtEnd, until, type Running } from '../support/death.ts';
+import { Bench, counted, toldAtEnd, type Running } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
 import type { Random } from './random.ts';
 
@@ -45,15 +45,15 @@ const INCIDENTS: Readonly<Record<string, Incident>> = {
     return false;
   },
   fullSpool: async ({ bench, random }) => {
-    fill(bench);
+    fill(bench.runDir);
     await sleep(random.between(0, 800));
     rmSync(join(bench.runDir, 'filler'), { force: true });
     return true;
   },
   fullOutput: async ({ bench, random }) => {
-    bench.enlargeDisk(bench.path('disk'), '1k');
+    fill(bench.path('disk'));
     await sleep(random.between(0, 1200));
-    bench.enlargeDisk(bench.path('disk'), '2g');
+    rmSync(join(bench.path('disk'), 'filler'));
     return false;
   },
   secondRecorder: async ({ bench, monitor }) => {
@@ -82,7 +82,6 @@ export async function runRound(random: Random, only?: string): Promise<Round> {
     { length: 1 + random.below(3) },
     () => only ?? random.pick(INCIDENT_NAMES),
   );
-  // A recorder that is stopped, or dead, may leave the spool without a guard.
   const what = names.join(', ');
   try {
     bench.mountRunDir('192m');
@@ -153,9 +152,9 @@ async function hmp(monitor: string, line: string): Promise<void> {
   }
 }
 
-function fill(bench: Bench): void {
-  const file = openSync(join(bench.runDir, 'filler'), 'a');
-  const { bsize } = statfsSync(bench.runDir);
+function fill(dir: string): void {
+  const file = openSync(join(dir, 'filler'), 'a');
+  const { bsize } = statfsSync(dir);
   try {
     for (const chunk of [1 << 20, bsize]) {
       try {
@@ -167,9 +166,4 @@ function fill(bench: Bench): void {
   } finally {
     closeSync(file);
   }
-}
-
-/** Waits until no QEMU of a bench is left; for tests of the campaign itself. */
-export async function gone(bench: Bench): Promise<void> {
-  await until('QEMU is gone', () => bench.qemus().length === 0);
 }

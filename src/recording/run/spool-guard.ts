@@ -159,7 +159,12 @@ export class SpoolGuard {
 
   async #rotate(): Promise<void> {
     const { spool, writer } = this.#options;
-    if (!spool.adoptNext()) {
+    const { newestSegment } = spool;
+    // Told to log here, QEMU would be where it belongs again, and nobody would know that it was not.
+    if (!spool.adoptNext() && writer.holdsOpen(spool.currentPath) === false) {
+      await this.#watch.lookNow(false);
+    }
+    if (spool.newestSegment === newestSegment) {
       await writer.logInto(spool.nextPath);
       spool.advanceWriter();
     }

@@ -1,18 +1,18 @@
-import { dirname } from 'node:path';
 import { eventsOff, setTraceEvents } from '../../../machine/trace-control.ts';
 import type { Vm } from '../../../machine/vm.ts';
-import { isSegment, type Spool } from '../../spool/spool.ts';
+import type { Spool } from '../../spool/spool.ts';
 import type { Disturbance, SpoolWriter } from '../../spool/spool-writer.ts';
 
 /** QEMU itself, told over QMP. */
 export function logWriter(vm: Vm, spool: Spool, traceEvents: readonly string[]): SpoolWriter {
   return {
-    logInto: (path) => vm.logInto(path),
+    logInto: (path) => vm.logInto(path, spool.currentPath),
     trace: async (on) => setTraceEvents(await vm.connected(), traceEvents, on),
     holdsOpen: (path) => vm.holdsOpen(path),
     disturbance: () =>
       logDisturbance(vm, traceEvents, {
-        isOurs: (path) => dirname(path) === spool.dir && isSegment(path),
+        // One that QEMU has left it may close later.
+        isOurs: (path) => path === spool.currentPath || path === spool.nextPath,
         logAgain: async () => {
           await vm.logInto(spool.nextPath);
           spool.advanceWriter();
