@@ -103,7 +103,10 @@ export async function runRound(random: Random, only?: string): Promise<Round> {
     }
     await sleep(random.between(0, 1500));
     const status = await end(scene);
-    return { what, ...judge(bench.read('disk/x.mmiotrace'), status, mayMiss) };
+    const judged = judge(bench.read('disk/x.mmiotrace'), status, mayMiss);
+    // With what the recorder said, a fault can be understood.
+    const said = judged.faults.length > 0 ? [scene.recorder.stderr] : [];
+    return { what, ...judged, faults: [...judged.faults, ...said] };
   } catch (error) {
     const faults = [error instanceof Error ? (error.stack ?? error.message) : String(error)];
     return { what, pairs: 0, complete: false, faults };
