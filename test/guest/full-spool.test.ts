@@ -105,11 +105,12 @@ describe('a file system that others fill while QEMU logs into it', () => {
       fill();
       return /no room left in .*spool: what QEMU logs now may be missing/.test(recorder.stderr);
     });
-    await recorder.says(/the guest is paused until there is more room/);
+    // On a busy machine it was paused before, because the outputs were behind.
+    await recorder.says(/: the guest is paused until /);
     await sleep(300);
     empty();
     await recorder.says(/there is room again in .*spool/);
-    await recorder.says(/there is more room: the guest goes on/);
+    await recorder.says(/: the guest goes on$/m);
     const { length } = readFileSync(bench.path('x.mmiotrace'));
     await bench.grown('x.mmiotrace', length + 1_000_000);
     const text = await ended(recorder);
