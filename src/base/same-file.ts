@@ -1,5 +1,6 @@
 /** Which file it is that a path leads to, and who writes it. */
-import { fstatSync, readFileSync, readdirSync, statSync, type Stats } from 'node:fs';
+import { fstatSync, readdirSync, statSync, type Stats } from 'node:fs';
+import { openFlagsOf, processIds } from './proc-fs.ts';
 
 /** `-` is the open file with this number. */
 export type StandardFile = 0 | 1;
@@ -21,10 +22,7 @@ const WRITES = 0o3;
 export function writerOf(path: string): number | undefined {
   const id = fileIdOf(path, 1);
   if (id === undefined) return undefined;
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .find((pid) => pid !== process.pid && writes(pid, id));
+  return processIds().find((pid) => pid !== process.pid && writes(pid, id));
 }
 
 function writes(pid: number, id: string): boolean {
@@ -37,8 +35,7 @@ function writes(pid: number, id: string): boolean {
   return names.some((name) => {
     try {
       if (fileIdOf(`/proc/${pid}/fd/${name}`, 1) !== id) return false;
-      const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${name}`, 'utf8'));
-      return (parseInt(flags?.[1] ?? '0', 8) & WRITES) !== 0;
+      return (openFlagsOf(pid, name) & WRITES) !== 0;
     } catch {
       // Closed since it was listed.
       return false;

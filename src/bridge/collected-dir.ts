@@ -7,6 +7,7 @@ import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { serveControl, type ControlRequest } from '../recording/session/control-socket.ts';
+import { processRefSchema } from '../recording/session/info.ts';
 import { makeRunDir, runDir } from '../recording/session/session-folder.ts';
 import { ourselves, type ProcessRef, isAlive } from '../machine/proc.ts';
 import type { RecordingStatus } from '../recording/session/status.ts';
@@ -95,7 +96,7 @@ export class CollectedDir {
 const infoSchema: z.ZodType<CollectedInfo> = z.object({
   id: z.string(),
   session: z.string(),
-  collector: z.object({ pid: z.number(), startTime: z.number() }),
+  collector: processRefSchema,
   controlSocket: z.string(),
   outputs: z.array(z.string()),
 });

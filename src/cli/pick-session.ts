@@ -1,7 +1,8 @@
 import { MmioError } from '../base/errors.ts';
 import { listCollected } from '../bridge/collected-dir.ts';
 import {
-  listSessions,
+  findSessions,
+  idsOf,
   runDir,
   wholeId,
   type ListedSession,
@@ -17,8 +18,8 @@ export interface PickedSession {
  * takes from elsewhere count, too. Throws MmioError.
  */
 export async function pickSession(beginning: string | undefined): Promise<PickedSession> {
-  const listed = await listSessions();
-  const here = listed
+  const found = await findSessions();
+  const here = found.sessions
     .filter(({ alive }) => alive)
     .map(({ folder }) => ({ id: folder.id, controlSocket: folder.controlSocket }));
   const collected = (await listCollected()).filter(
@@ -26,8 +27,8 @@ export async function pickSession(beginning: string | undefined): Promise<Picked
     ({ id, session }) => beginning === id || !here.some((it) => it.id === session),
   );
   const running = [...here, ...collected];
-  const ids = collected.map(({ id }) => id);
-  const name = beginning && (await wholeId(beginning, ids));
+  const ids = [...idsOf(found), ...collected.map(({ id }) => id)];
+  const name = beginning && wholeId(beginning, ids);
   const [only] = name === undefined ? running : running.filter(({ id }) => id === name);
   if (only !== undefined && (name !== undefined || running.length === 1)) return only;
   const list = running.map(({ id }) => id).join(', ');
@@ -40,7 +41,8 @@ export async function pickSession(beginning: string | undefined): Promise<Picked
   throw new MmioError('not-found', `no recording${name === undefined ? '' : ` ${name}`} runs`, {
     evidence: list === '' ? `none in ${runDir()}` : `running: ${list}`,
     hint:
-      hintFor(listed) ?? 'recordings of another user are not seen: run as the user that records',
+      hintFor(found.sessions) ??
+      'recordings of another user are not seen: run as the user that records',
   });
 }
 

@@ -1,4 +1,5 @@
 import { MmioError } from '../base/errors.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../base/socket-path.ts';
 import type { ArgvChange } from './argv-change.ts';
 import { refuseImpossible } from './argv-refuse.ts';
 import type { ScannedOption } from './argv-scan.ts';
@@ -48,9 +49,6 @@ export interface LaunchPlan {
   readonly devices: readonly ArgvDevice[];
   readonly runAs: string | undefined;
 }
-
-/** `sun_path` less its final zero byte; QEMU refuses more. */
-const SOCKET_PATH_BYTES = 107;
 
 /**
  * Adds to the user's QEMU command line what a recording needs. Ours goes to the end: of -D, -d and
@@ -107,10 +105,10 @@ function refuseBadPaths(needs: LaunchNeeds): void {
       hint: 'choose a spool directory without % in its path: --spool DIR',
     });
   }
-  if (Buffer.byteLength(needs.qmpSocket) > SOCKET_PATH_BYTES) {
+  if (Buffer.byteLength(needs.qmpSocket) > MAX_SOCKET_PATH_BYTES) {
     throw new MmioError(
       'usage',
-      `the path of QEMU's socket is longer than ${SOCKET_PATH_BYTES} bytes`,
+      `the path of QEMU's socket is longer than ${MAX_SOCKET_PATH_BYTES} bytes`,
       {
         evidence: needs.qmpSocket,
         hint: 'choose a shorter session directory in MMIOBRIDGE_RUN',

@@ -1,5 +1,6 @@
-import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readlinkSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { openFlagsOf } from '../base/proc-fs.ts';
 import { scanArgv } from './argv-scan.ts';
 import { hasOption, valuesOf } from './argv-user.ts';
 import { parseOptionValue } from './option-value.ts';
@@ -48,12 +49,11 @@ function stderrOf(pid: number): LogTarget {
     const stat = statSync(`/proc/${pid}/fd/2`);
     if (stat.isFIFO() || stat.isCharacterDevice()) return { kind: 'stderr', is: 'stream' };
     if (!stat.isFile()) return { kind: 'stderr', is: 'other' };
-    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/2`, 'utf8'))?.[1];
     return {
       kind: 'stderr',
       is: 'file',
       path: readlinkSync(`/proc/${pid}/fd/2`),
-      appends: (parseInt(flags ?? '0', 8) & O_APPEND) !== 0,
+      appends: (openFlagsOf(pid, 2) & O_APPEND) !== 0,
     };
   } catch {
     return { kind: 'stderr', is: 'other' };

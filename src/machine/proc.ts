@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { processIds } from '../base/proc-fs.ts';
 
 /** The process that a thread belongs to, and who runs it. */
 export interface ThreadOwner {
@@ -50,10 +51,7 @@ export function cmdlineOf(pid: number): string[] {
 
 /** Processes whose command line has `text` in one of its words. */
 export function processesOf(text: string): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => cmdlineOf(pid).some((word) => word.includes(text)));
+  return processIds().filter((pid) => cmdlineOf(pid).some((word) => word.includes(text)));
 }
 
 /**

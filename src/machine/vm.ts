@@ -3,8 +3,9 @@ import { MmioError } from '../base/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import type { QmpEvent } from '../qmp/protocol.ts';
 import { redirectLog } from './log-control.ts';
-import { isAlive, openFilesOf, processOfThread } from './proc.ts';
+import { isAlive, openFilesOf } from './proc.ts';
 import type { QemuExit, QemuProcess } from './process.ts';
+import { qemuProcess } from './vcpus.ts';
 
 /** How a VM went away; `undefined` exit: it was not our child, so nobody told us. */
 export interface VmEnd {
@@ -140,8 +141,7 @@ export class Vm {
 
   async #requireSame(qmp: QmpClient): Promise<void> {
     if (this.process === undefined) return;
-    const [cpu] = await qmp.execute<readonly { 'thread-id': number }[]>('query-cpus-fast');
-    const pid = cpu === undefined ? undefined : processOfThread(cpu['thread-id'])?.pid;
+    const pid = (await qemuProcess(qmp))?.pid;
     if (pid === this.process.pid) return;
     throw new MmioError('refused', 'another QEMU answers at the QMP socket', {
       evidence: `${this.#address}: process ${pid ?? 'unknown'}, not ${this.process.pid}`,

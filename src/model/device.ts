@@ -77,16 +77,24 @@ export function guestAddress(device: { readonly bus: number; readonly devfn: num
 
 /** What the user calls a device: host address, QEMU id, guest address, or type. */
 export function answersTo(device: Device, name: string): boolean {
-  const guest = guestAddress(device);
   return (
     device.qemuId === name ||
-    (device.hostAddress !== '' &&
-      (device.hostAddress === name || device.hostAddress === `0000:${name}`)) ||
-    guest === name ||
-    `0000:${guest}` === name ||
+    isOnHostAt(device, name) ||
+    isInGuestAt(device, name) ||
     device.type === name ||
     device.name === name
   );
+}
+
+/** Whether it is its address on the host, with its domain or without. */
+export function isOnHostAt({ hostAddress }: Device, address: string): boolean {
+  return hostAddress !== '' && (hostAddress === address || hostAddress === `0000:${address}`);
+}
+
+/** As `isOnHostAt`, in the guest. */
+export function isInGuestAt(device: Device, address: string): boolean {
+  const guest = guestAddress(device);
+  return guest === address || `0000:${guest}` === address;
 }
 
 export function isPassedThrough(device: Device): boolean {

@@ -1,11 +1,9 @@
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../base/socket-path.ts';
 
 /** Where a QMP server listens, as `net.connect` takes it. */
 export type QmpTarget =
   { readonly path: string } | { readonly host: string; readonly port: number };
-
-/** `sun_path` has 108 bytes with its NUL; a longer one is cut off silently on the way down. */
-const MAX_UNIX_PATH_BYTES = 107;
 
 /**
  * Reads a path, `unix:PATH`, `tcp:HOST:PORT` or `HOST:PORT` (`[::1]:4444` for IPv6). Throws
@@ -27,10 +25,10 @@ export function parseAddress(address: string): QmpTarget {
     });
   }
   const path = address.startsWith('unix:') ? address.slice('unix:'.length) : address;
-  if (path === '' || path.includes('\0') || Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) {
+  if (path === '' || path.includes('\0') || Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
     throw new MmioError('usage', 'not a path that a unix socket can have', {
       evidence: address,
-      hint: `it needs 1 to ${MAX_UNIX_PATH_BYTES} bytes; a long one can be given relative, or through a symbolic link`,
+      hint: `it needs 1 to ${MAX_SOCKET_PATH_BYTES} bytes; a long one can be given relative, or through a symbolic link`,
     });
   }
   return { path };

@@ -1,4 +1,3 @@
-import { AnalysisPass } from '../analysis/analysis.ts';
 import { checkEnd } from '../analysis/end-check.ts';
 import { TotalsAnalysis } from '../analysis/totals.ts';
 import type { EndEvent } from '../model/events.ts';
@@ -17,7 +16,6 @@ export function verified(recording: Recording): Recording {
   const doubts: string[] = [];
   async function* items(): AsyncGenerator<StreamItem> {
     const totals = new TotalsAnalysis();
-    const pass = new AnalysisPass([totals]);
     const check = new StreamCheck(header);
     let told: EndEvent | undefined;
     let isLast = true;
@@ -29,7 +27,8 @@ export function verified(recording: Recording): Recording {
       }
       const complaint = check.check(item);
       if (complaint !== undefined && doubts.length < MAX_DOUBTS) doubts.push(`it has ${complaint}`);
-      pass.write(item);
+      if (isBatch(item)) totals.batch(item);
+      else totals.event(item);
       yield item;
     }
     if (told === undefined) {

@@ -1,6 +1,7 @@
-import { constants, readFileSync, readlinkSync } from 'node:fs';
+import { constants, readlinkSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
 import { MmioError } from '../base/errors.ts';
+import { openFlagsOf } from '../base/proc-fs.ts';
 import { fileIdOf, writerOf } from '../base/same-file.ts';
 import type { RecordingHeader } from '../model/events.ts';
 import type { Sink, StreamItem } from '../model/stream.ts';
@@ -131,8 +132,7 @@ function standardOutput(): StreamOutput {
 function isStdoutClosed(): boolean {
   try {
     if (readlinkSync('/proc/self/fd/1') !== '/dev/null') return false;
-    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync('/proc/self/fdinfo/1', 'utf8'))?.[1];
-    return (parseInt(flags ?? '0', 8) & 0o3) === constants.O_RDWR;
+    return (openFlagsOf('self', 1) & 0o3) === constants.O_RDWR;
   } catch {
     return false;
   }

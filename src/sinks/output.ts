@@ -8,7 +8,7 @@ import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promi
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipCallback } from 'node:zlib';
-import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { MmioError, isNoRoom, messageOf, systemCodeOf } from '../base/errors.ts';
 
 const gzip = promisify(gzipCallback);
 
@@ -31,8 +31,6 @@ export interface FileOutputOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Errors that go away when somebody makes room. */
-const FULL = new Set(['ENOSPC', 'EDQUOT']);
 const RETRY_MS = 500;
 /** Smaller pieces than this compress badly. */
 const GATHER_BYTES = 256 * 1024;
@@ -129,8 +127,7 @@ export class FileOutput implements ByteOutput {
         const { bytesWritten } = await this.#file.write(bytes, done, undefined, at);
         done += bytesWritten;
       } catch (error) {
-        const code = systemCodeOf(error);
-        if (code === undefined || !FULL.has(code) || this.#options.onStall === undefined) {
+        if (!isNoRoom(error) || this.#options.onStall === undefined) {
           throw new MmioError('io', `cannot write ${this.path}`, {
             evidence: messageOf(error),
             cause: error,

@@ -1,10 +1,8 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../base/socket-path.ts';
 import { serve } from './connection.ts';
 import type { RegisterDevice } from './device.ts';
-
-/** `sun_path` has 108 bytes with its NUL; Node cuts off a longer one silently. */
-const MAX_PATH_BYTES = 107;
 
 export interface ServerOptions {
   /**
@@ -53,10 +51,10 @@ export class VfioUserServer implements AsyncDisposable {
     device: RegisterDevice,
     options: ServerOptions,
   ): Promise<VfioUserServer> {
-    if (path === '' || path.includes('\0') || Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    if (path === '' || path.includes('\0') || Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
       throw new MmioError('usage', 'not a path that a unix socket can have', {
         evidence: path,
-        hint: `it needs 1 to ${MAX_PATH_BYTES} bytes`,
+        hint: `it needs 1 to ${MAX_SOCKET_PATH_BYTES} bytes`,
       });
     }
     const made = new VfioUserServer(path, device, options);

@@ -93,7 +93,6 @@ async function read(bytes: Buffer, dir: string) {
   try {
     const { complete } = await convertOne(bytes, dir, output);
     const text = readFileSync(output, 'latin1');
-    // Without their times, which a sink may write in another way.
     const accesses = text.match(/^[RW] .*$/gm)?.join('\n') ?? '';
     return { complete, accesses };
   } catch (error) {

@@ -10,6 +10,7 @@ import {
   longestStallSec,
   openFiles,
   stateOf,
+  steadyHammer,
   until,
   type Guest,
   type Run,
@@ -27,11 +28,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await bench.close();
 });
-
-/** About 5000 pairs a second, for ever. */
-async function hammer(...more: readonly string[]): Promise<string[]> {
-  return [...(await hammerGuest({ iterations: 0, pauseTurns: 40_000 })), ...more];
-}
 
 /** What `mmiobridge status --json` says of the only recording. */
 async function status(): Promise<{ writes: number; qemuPid: number; marks: number }> {
@@ -88,7 +84,7 @@ async function recordOnce(guest: Guest, name: string): Promise<void> {
 
 describe('attaching to a QEMU that runs', () => {
   test('and being killed while it begins: resume puts it back as it was', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const before = await stateOf(guest);
     const record = ['record', '--qmp', guest.socket, '--device', 'dut', '-o', 'x.mmiotrace'];
     const isKnown = (id: string) => existsSync(bench.path('run', id, 'session.json'));
@@ -112,7 +108,7 @@ describe('attaching to a QEMU that runs', () => {
 
   test('three times, and each time it is as it was before; its own log in a file goes on', async () => {
     const own = words('-D own.log -trace memory_region_ops_write');
-    const guest = await bench.guest(await hammer(...own));
+    const guest = await bench.guest(await steadyHammer(...own));
     await until('QEMU logs', () => countsInLog(bench.read('own.log')).length > 100);
     for (const name of ['1.mmiotrace', '2.mmiotrace', '3.mmiotrace']) await recordOnce(guest, name);
 
@@ -145,7 +141,7 @@ describe('attaching to a QEMU that runs', () => {
 
   test('three times, and each time it is as it was before; its own log on a pipe goes on', async () => {
     const stderr = bench.pipeInto('stderr.log');
-    const argv = await hammer(...words('-trace memory_region_ops_write'));
+    const argv = await steadyHammer(...words('-trace memory_region_ops_write'));
     const guest = await bench.guest(argv, { stderr });
     const written = () => countsInLog(bench.read('stderr.log')).map(({ value }) => value);
     await until('QEMU logs', () => written().length > 100);
@@ -157,7 +153,7 @@ describe('attaching to a QEMU that runs', () => {
   });
 
   test('its stderr is a socket, which cannot be opened again: the recorder prints its lines, and says so', async () => {
-    const guest = await bench.guest(await hammer(...words('-trace memory_region_ops_write')));
+    const guest = await bench.guest(await steadyHammer(...words('-trace memory_region_ops_write')));
     await until('QEMU logs', () => countsInLog(guest.stderr).length > 100);
     const run = await bench.record(
       '--qmp',
@@ -178,7 +174,7 @@ describe('attaching to a QEMU that runs', () => {
   });
 
   test('without message timestamps: times of the poll, and the log says so', async () => {
-    const guest = await bench.guest(await hammer(), { timestamps: false });
+    const guest = await bench.guest(await steadyHammer(), { timestamps: false });
     const out = bench.path('poll.mmiotrace');
     const run = await bench.record('--qmp', guest.socket, '--device', 'dut', '-o', out);
     await untilCounted(500);
@@ -210,7 +206,7 @@ async function refusal(...args: readonly string[]): Promise<string[]> {
 
 describe('a QEMU of another user', () => {
   test('writes into our spool, wherever our umask would close it', async () => {
-    const guest = await bench.guest(await hammer(), { user: 'nobody' });
+    const guest = await bench.guest(await steadyHammer(), { user: 'nobody' });
     process.umask(0o077);
     try {
       await recordOnce(guest, 'other-user.mmiotrace');
@@ -222,7 +218,7 @@ describe('a QEMU of another user', () => {
 
   test('may not write where --spool says: its own words, what to do, and it is as it was', async () => {
     const own = words('-D qemu/own.log -trace memory_region_ops_write');
-    const guest = await bench.guest(await hammer(...own), { user: 'nobody' });
+    const guest = await bench.guest(await steadyHammer(...own), { user: 'nobody' });
     mkdirSync(bench.path('closed', 'spool'), { recursive: true, mode: 0o700 });
     const before = await stateOf(guest);
     const attach = ['--qmp', guest.socket, '--device', 'dut'];
@@ -254,7 +250,7 @@ describe('what cannot be attached to', () => {
   });
 
   test('a socket that another program holds', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     await using _other = await QmpClient.connect(guest.socket);
     const [what, evidence, hint] = await refusal('--qmp', guest.socket, '--device', 'dut');
     expect(what).toContain('no greeting from the QMP server');
@@ -263,7 +259,7 @@ describe('what cannot be attached to', () => {
   });
 
   test('a device that is not there, or none that is passed through: what there is', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const before = await stateOf(guest);
     const [what, ...list] = await refusal('--qmp', guest.socket, '--device', 'gpu');
     expect(what).toBe('mmiobridge: the VM has no device gpu');
@@ -277,7 +273,7 @@ describe('what cannot be attached to', () => {
 
   test('an output that cannot be written: QEMU is left alone', async () => {
     const own = words('-D own.log -trace memory_region_ops_write');
-    const guest = await bench.guest(await hammer(...own));
+    const guest = await bench.guest(await steadyHammer(...own));
     const before = await stateOf(guest);
     const out = bench.path('no', 'such', 'folder.mmiotrace');
     const [what] = await refusal('--qmp', guest.socket, '--device', 'dut', '-o', out);
@@ -304,7 +300,7 @@ describe('an end that nobody asked for', () => {
   });
 
   test('the VM is killed: the log is whole up to its last line', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const out = bench.path('killed.mmiotrace');
     const run = await bench.record('--qmp', guest.socket, '--device', 'dut', '-o', out);
     await untilCounted(200);
@@ -316,7 +312,7 @@ describe('an end that nobody asked for', () => {
   });
 
   test('the QMP connection is lost: it records on, and takes itself off when QMP answers again', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const before = await stateOf(guest);
     const proxy = await bench.proxy(guest.socket);
     const out = bench.path('lost.mmiotrace');
@@ -344,7 +340,7 @@ describe('an end that nobody asked for', () => {
 
 describe('a QMP connection that comes back', () => {
   test('is taken up again when the next segment is due, and nothing is missing', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const before = await stateOf(guest);
     const proxy = await bench.proxy(guest.socket);
     const out = bench.path('back.mmiotrace');
@@ -366,7 +362,7 @@ describe('a QMP connection that comes back', () => {
   });
 
   test('after a second Ctrl-C left the recording behind: resume takes it off QEMU', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const before = await stateOf(guest);
     const proxy = await bench.proxy(guest.socket);
     const out = bench.path('left.mmiotrace');

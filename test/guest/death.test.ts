@@ -26,6 +26,11 @@ const TEXT = ['-o', 'x.mmiotrace'];
 const SLOW = 40_000;
 const endless = () => hammerGuest({ iterations: 0, pauseTurns: SLOW });
 
+/** `record`, without waiting for it to have begun. */
+async function startEndless(): Promise<Running> {
+  return bench.start(['record', '--device', 'dut', ...TEXT, '--', ...(await endless())]);
+}
+
 async function killRecorder(recorder: Running): Promise<void> {
   recorder.kill('SIGKILL');
   expect(await recorder.exited).toEqual({ status: null, signal: 'SIGKILL' });
@@ -172,14 +177,7 @@ describe('a recorder that is killed', () => {
 
   test('while it begins leaves nothing that cannot be seen and cleared away', async () => {
     for (const afterMs of [120, 180, 220, 260, 300, 350, 400, 500]) {
-      const recorder = bench.start([
-        'record',
-        '--device',
-        'dut',
-        ...TEXT,
-        '--',
-        ...(await endless()),
-      ]);
+      const recorder = await startEndless();
       await sleep(afterMs);
       await killRecorder(recorder);
       const became = await clearedAway();
@@ -321,14 +319,7 @@ describe('a recording that is ended', () => {
   });
 
   test('by Ctrl-C before it has begun, is whole, and leaves no QEMU behind', async () => {
-    const recorder = bench.start([
-      'record',
-      '--device',
-      'dut',
-      ...TEXT,
-      '--',
-      ...(await endless()),
-    ]);
+    const recorder = await startEndless();
     await until('QEMU is there', () => bench.qemus().length > 0);
     recorder.kill('SIGINT');
     const early = recorder.stderr;

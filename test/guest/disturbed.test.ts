@@ -11,11 +11,11 @@ import {
   faultsIn,
   openFiles,
   stateOf,
+  steadyHammer,
   until,
   type Guest,
   type Run,
 } from '../support/attach.ts';
-import { hammerGuest } from '../support/guests.ts';
 
 let bench: Bench;
 beforeEach(async () => {
@@ -24,11 +24,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await bench.close();
 });
-
-/** About 5000 pairs a second, for ever. */
-async function hammer(): Promise<string[]> {
-  return [...(await hammerGuest({ iterations: 0, pauseTurns: 40_000 }))];
-}
 
 async function attach(guest: Guest, ...more: readonly string[]): Promise<Run> {
   const run = await bench.record('--qmp', guest.socket, '--device', 'dut', ...more);
@@ -82,7 +77,7 @@ function expectGapIsLoss(text: string): void {
 
 describe('while it is recorded', () => {
   test('trace events that are switched off are on again, and what was missed is a loss', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const before = await stateOf(guest);
     const run = await attach(guest, '-o', 'x.mmiotrace');
     await guest.watcher.hmp('trace-event memory_region_ops_* off');
@@ -99,7 +94,7 @@ describe('while it is recorded', () => {
   });
 
   test('a log that is sent elsewhere comes back, and what went elsewhere is a loss', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     await guest.watcher.hmp(`logfile ${bench.path('elsewhere.log')}`);
     await says(run, 'put back: accesses come again');
@@ -110,7 +105,7 @@ describe('while it is recorded', () => {
   });
 
   test('what somebody does again is left as it is, and said', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     await guest.watcher.hmp('trace-event memory_region_ops_write off');
     await says(run, 'put back: accesses come again');
@@ -125,7 +120,7 @@ describe('while it is recorded', () => {
   });
 
   test('shortly before its end', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     await guest.watcher.hmp('trace-event memory_region_ops_write off');
     run.child.kill('SIGINT');
@@ -134,7 +129,7 @@ describe('while it is recorded', () => {
   });
 
   test('while its recorder is dead', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     await run.kill();
     await guest.watcher.hmp('trace-event memory_region_ops_* off');
@@ -163,7 +158,7 @@ describe('a second recorder of the same QEMU', () => {
   }
 
   test('is refused, and the first loses nothing', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     const { stderr } = await second(guest);
     expect(stderr).toContain('mmiobridge: this QEMU is being recorded already');
@@ -176,7 +171,7 @@ describe('a second recorder of the same QEMU', () => {
   });
 
   test('also where it cannot see the recording of the first', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     const { stderr } = await second(guest, bench.path('other-run'));
     expect(stderr).toContain('mmiobridge: this QEMU is recorded by another mmiobridge');
@@ -186,7 +181,7 @@ describe('a second recorder of the same QEMU', () => {
   });
 
   test('after the first was killed: it can be resumed', async () => {
-    const guest = await bench.guest(await hammer());
+    const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
     await run.kill();
     const [id = ''] = bench.sessions();

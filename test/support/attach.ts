@@ -16,7 +16,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { readTraceState } from '../../src/machine/trace-control.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
-import { HAMMER_GPA } from './guests.ts';
+import { HAMMER_GPA, hammerGuest } from './guests.ts';
 import { isListening } from './qemu.ts';
 import { words } from './scripts.ts';
 
@@ -275,6 +275,11 @@ export class Proxy {
     this.#sockets.clear();
     await closed;
   }
+}
+
+/** A guest that makes about 5000 pairs a second, for ever. */
+export async function steadyHammer(...more: readonly string[]): Promise<string[]> {
+  return [...(await hammerGuest({ iterations: 0, pauseTurns: 40_000 })), ...more];
 }
 
 /** What a recording changes in a QEMU, and has to put back. */

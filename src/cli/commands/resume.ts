@@ -23,8 +23,9 @@ export function resumeCommand(): AnyCommand {
       openRemote: openSender,
       onUserLog: (bytes: Uint8Array) => void process.stderr.write(bytes),
     };
-    const { wholeId } = await import('../../recording/session/session-folder.ts');
-    const whole = await wholeId(session);
+    const { findSessions, idsOf, wholeId } =
+      await import('../../recording/session/session-folder.ts');
+    const whole = wholeId(session, idsOf(await findSessions()));
     process.exitCode = await runRecording(
       (signal) => resumeRecording(whole, { ...options, signal }),
       {

@@ -9,6 +9,7 @@ import type { RecordingStatus } from '../../recording/session/status.ts';
 import type { RemoteState } from '../../recording/session/remote.ts';
 import {
   findSessions,
+  idsOf,
   runDir,
   type ListedSession,
   type UnreadableSession,
@@ -34,16 +35,13 @@ interface Entry {
 }
 
 export async function runStatus(options: StatusOptions): Promise<void> {
-  const { sessions, unreadable } = await findSessions();
+  const found = await findSessions();
+  const { sessions, unreadable } = found;
   const collected = await listCollected();
-  const others = collected.map(({ id }) => id);
-  const session = options.session && (await wholeId(options.session, others));
+  const ids = [...idsOf(found), ...collected.map(({ id }) => id)];
+  const session = options.session && wholeId(options.session, ids);
   const isWanted = (id: string) => [undefined, id].includes(session);
   const wanted = sessions.filter(({ info }) => isWanted(info.id));
-  const ids = [
-    ...sessions.map(({ info }) => info.id),
-    ...[...unreadable, ...collected].map(({ id }) => id),
-  ];
   if (!ids.some(isWanted) && options.session !== undefined) {
     throw new MmioError('not-found', `no recording is called ${options.session}`, {
       evidence: `there is: ${ids.join(', ') || 'none'}`,

@@ -10,7 +10,7 @@ import type { Notice } from '../../base/notice.ts';
 import type { Vm } from '../../machine/vm.ts';
 import { vendorDevice } from '../../base/format.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
-import { guestAddress, isPassedThrough } from '../../model/device.ts';
+import { guestAddress, isInGuestAt, isOnHostAt, isPassedThrough } from '../../model/device.ts';
 import type { QmpClient } from '../../qmp/client.ts';
 import type { DeviceState } from '../../attribution/device-state.ts';
 import type { Devices } from '../../attribution/devices.ts';
@@ -108,11 +108,8 @@ export function describeDevice({ device }: DeviceState): string {
 
 /** One name may be the address of a device on the host, and in the guest that of another. */
 function requireOne(devices: Devices, name: string): void {
-  const fits = (address: string) => address !== '' && [name, `0000:${name}`].includes(address);
-  const onHost = devices.states.find(({ device }) => fits(device.hostAddress));
-  const inGuest = devices.states.find(
-    ({ device }) => device.bus >= 0 && fits(`0000:${guestAddress(device)}`),
-  );
+  const onHost = devices.states.find(({ device }) => isOnHostAt(device, name));
+  const inGuest = devices.states.find(({ device }) => isInGuestAt(device, name));
   if (onHost === undefined || inGuest === undefined || onHost === inGuest) return;
   throw new MmioError('usage', `--device ${name} fits two devices`, {
     evidence: `by its address on the host ${describeDevice(onHost)}, in the guest ${describeDevice(inGuest)}`,

@@ -7,7 +7,6 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError, isNoRoom } from '../../base/errors.ts';
-import type { DeviceState } from '../../attribution/device-state.ts';
 import { Failure } from '../../base/failure.ts';
 import type { Notice } from '../../base/notice.ts';
 import { wallClockMs } from '../../base/wall-clock.ts';
@@ -15,7 +14,6 @@ import { countersOf } from '../../analysis/totals.ts';
 import type { Vm, VmEnd } from '../../machine/vm.ts';
 import type { CoverageRange, CoverageStatement } from '../../model/coverage.ts';
 import type { Counters, RecordingEvent, RecordingHeader } from '../../model/events.ts';
-import { ROM_SLOT } from '../../model/device.ts';
 import { isBefore, type SourcePosition } from '../../model/position.ts';
 import type { StreamItem } from '../../model/stream.ts';
 import type { OutputSet } from '../../sinks/output-set.ts';
@@ -25,6 +23,7 @@ import { takeCheckpoint, type RecordingState } from '../session/checkpoint.ts';
 import type { Journal } from '../session/journal.ts';
 import type { SessionFolder } from '../session/session-folder.ts';
 import type { UserLogWriter } from '../session/user-log.ts';
+import { isTrapped, mergeCoverage, settled } from './known-coverage.ts';
 import { StderrLimit } from '../../machine/stderr-limit.ts';
 import type { RecordingSource } from '../source/recording-source.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -376,71 +375,4 @@ export class Recorder {
     const { removed } = outputs;
     return { vm: this.#vmEnd, counters, coverage: coverage.statement, complete, removed };
   }
-}
-
-/** The BARs that the guest has mapped or accessed: through others there is no access. */
-function mappedBars(devices: readonly DeviceState[]) {
-  return devices.flatMap(({ device, barMappings, usedMappings }) =>
-    device.bars.slice(0, ROM_SLOT).flatMap(({ sizeBytes }, slot) => {
-      const isMapped = barMappings[slot] !== undefined || usedMappings[slot] !== undefined;
-      return isMapped && sizeBytes > 0
-        ? [{ device: device.name, region: `BAR${slot}`, sizeBytes }]
-        : [];
-    }),
-  );
-}
-
-/** With what is known of BARs of which QEMU could not be asked in time. */
-function settled(
-  ranges: readonly CoverageRange[],
-  devices: readonly DeviceState[],
-  trapped: Readonly<Record<string, string>>,
-): readonly CoverageRange[] {
-  const unknown = mappedBars(devices).filter(
-    ({ device, region }) => !isKnown(ranges, device, region),
-  );
-  const isUnknown = (range: CoverageRange) =>
-    unknown.some(({ device, region }) => range.device === device && range.region === region);
-  return [
-    ...ranges.filter((range) => !isUnknown(range)),
-    ...unknown.map(({ device, region, sizeBytes }): CoverageRange => {
-      const why = trapped[device];
-      const known = why === undefined ? TOO_LATE : ({ state: 'trapped', why } as const);
-      return { device, region, offset: 0, lengthBytes: sizeBytes, ...known };
-    }),
-  ];
-}
-
-const TOO_LATE = {
-  state: 'unknown',
-  why: 'QEMU could not be asked in time how it is mapped',
-} as const;
-
-function isKnown(ranges: readonly CoverageRange[], device: string, region: string): boolean {
-  return ranges.some(
-    (range) => range.device === device && range.region === region && range.state !== 'unknown',
-  );
-}
-
-/** Whether QEMU said of each BAR that it is trapped. Parts that nothing answers do not matter. */
-function isTrapped(ranges: readonly CoverageRange[], devices: readonly DeviceState[]): boolean {
-  return (
-    ranges.every(({ state }) => state === 'trapped' || state === 'unknown') &&
-    mappedBars(devices).every(({ device, region }) => isKnown(ranges, device, region))
-  );
-}
-
-/**
- * What was once seen of a BAR stays: one that is unmapped, or moved, was trapped then all the same.
- * Only ranges of which nothing was known give way.
- */
-function mergeCoverage(
-  before: readonly CoverageRange[],
-  now: readonly CoverageRange[],
-): readonly CoverageRange[] {
-  const keyOf = (range: CoverageRange) => `${range.device} ${range.region}`;
-  const told = new Set(now.filter((range) => range.state !== 'unknown').map(keyOf));
-  const known = before.filter((range) => range.state !== 'unknown' && !told.has(keyOf(range)));
-  const kept = new Set(known.map(keyOf));
-  return [...known, ...now.filter((range) => !kept.has(keyOf(range)))];
 }

@@ -3,22 +3,16 @@
  * there is missing, and QEMU tells nobody: from when there was room last until there is room again
  * is a loss.
  */
-import { access, rm, writeFile } from 'node:fs/promises';
-import type { Journal } from '../session/journal.ts';
-import type { Spool } from '../spool/spool.ts';
+import { existsSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import type { Watching } from './watching.ts';
 
 /** A line of QEMU's log has 300 bytes at most, and room is given in pages. */
 const FULL_BYTES = 64 * 1024;
 
-export interface RoomOptions {
-  readonly spool: Spool;
-  readonly journal: Journal;
+export interface RoomOptions extends Watching {
   /** A file that is there while what comes may not fit; without bytes, so that it fits itself. */
   readonly fullFlag: string;
-  /** Session time up to which all is known to have come. */
-  readonly goodNs: number;
-  readonly nowNs: () => number;
-  readonly onProblem: (message: string) => void;
 }
 
 export class RoomWatch {
@@ -31,32 +25,28 @@ export class RoomWatch {
     this.#hadRoomNs = options.goodNs;
   }
 
-  get isFull(): boolean {
+  get #isFull(): boolean {
     return this.#fullSinceNs !== undefined;
   }
 
   /** A recorder before us may have been killed while it was full. */
-  async start(): Promise<void> {
+  start(): void {
     const { fullFlag, goodNs } = this.#options;
-    const wasFull = await access(fullFlag).then(
-      () => true,
-      () => false,
-    );
-    if (wasFull) this.#fullSinceNs = goodNs;
+    if (existsSync(fullFlag)) this.#fullSinceNs = goodNs;
   }
 
   /** Throws what the system says where the loss cannot be written down yet. */
   async look(freeBytes: number): Promise<void> {
     const { spool, fullFlag, nowNs, onProblem } = this.#options;
     if (freeBytes < FULL_BYTES) {
-      if (this.isFull) return;
+      if (this.#isFull) return;
       this.#fullSinceNs = this.#hadRoomNs;
       await writeFile(fullFlag, '');
       onProblem(`there is no room left in ${spool.dir}: what QEMU logs now may be missing`);
       return;
     }
     this.#hadRoomNs = nowNs();
-    if (!this.isFull) return;
+    if (!this.#isFull) return;
     await this.finish();
     await rm(fullFlag, { force: true });
     onProblem(`there is room again in ${spool.dir}`);

@@ -10,6 +10,7 @@ import type { QmpEvent } from '../../qmp/client.ts';
 import { serveControl, type ControlRequest } from '../session/control-socket.ts';
 import { RoomWatch } from './room-watch.ts';
 import { SpoolGuard } from './spool-guard.ts';
+import type { Watching } from './watching.ts';
 import type { Notice } from '../../base/notice.ts';
 import { Recorder, type RecorderParts, type RecordingEnd } from './recorder.ts';
 import type { RemoteOutput } from '../session/remote.ts';
@@ -59,11 +60,11 @@ export class RunningRecording {
     log('recording', () => `session ${JSON.stringify(info)}`);
     this.#recorder = new Recorder(parts);
     const { writer } = parts.source;
-    const nowNs = () => this.#recorder.nowNs();
-    const watching = {
-      ...parts,
+    const watching: Watching = {
+      spool: parts.spool,
+      journal: parts.journal,
       goodNs: parts.state.attribution.lastTimeNs,
-      nowNs,
+      nowNs: () => this.#recorder.nowNs(),
       onProblem: options.notice,
     };
     const { fullFlag } = parts.folder;
@@ -89,7 +90,7 @@ export class RunningRecording {
    */
   async start(): Promise<void> {
     const { parts } = this.#options;
-    await this.#room?.start();
+    this.#room?.start();
     if (parts.vm === undefined) await this.#room?.finish();
     await this.#recorder.begin();
     this.#server = await serveControl(parts.folder.controlSocket, (request) =>

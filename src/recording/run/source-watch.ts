@@ -2,20 +2,14 @@
  * Watches whether accesses still come into the spool: somebody else may switch trace events off, or
  * send QEMU's log elsewhere. What was missed meanwhile is a loss between two known times.
  */
-import type { Journal } from '../session/journal.ts';
-import type { Spool } from '../spool/spool.ts';
 import type { Disturbance, SpoolWriter } from '../spool/spool-writer.ts';
+import type { Watching } from './watching.ts';
 
 const LOOK_MS = 1000;
 
-export interface WatchOptions {
-  readonly spool: Spool;
-  readonly journal: Journal;
+export interface WatchOptions extends Watching {
+  /** Who writes into the spool. */
   readonly writer: SpoolWriter;
-  /** Session time up to which all is known to have come. */
-  readonly goodNs: number;
-  readonly nowNs: () => number;
-  readonly onProblem: (message: string) => void;
 }
 
 interface Answer {

@@ -3,16 +3,14 @@
  * full, and keeps the whole below its limit by pausing the guest or by dropping. Between that it has
  * the source looked at.
  */
-import { access, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError } from '../../base/errors.ts';
 import { bytes } from '../../base/format.ts';
 import type { Vm } from '../../machine/vm.ts';
 import type { RoomWatch } from './room-watch.ts';
-import { SourceWatch } from './source-watch.ts';
-import type { Journal } from '../session/journal.ts';
-import type { Spool } from '../spool/spool.ts';
-import type { SpoolWriter } from '../spool/spool-writer.ts';
+import { SourceWatch, type WatchOptions } from './source-watch.ts';
 
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
 const CHECK_MS = 25;
@@ -25,12 +23,8 @@ const RESERVE_MIN = 1 / 8;
 const RESERVE_MAX = 1 / 2;
 const MIN_RESERVE_BYTES = 16 * 1024 * 1024;
 
-export interface GuardOptions {
-  readonly spool: Spool;
-  readonly journal: Journal;
+export interface GuardOptions extends WatchOptions {
   readonly vm: Vm;
-  /** Who writes into the spool. */
-  readonly writer: SpoolWriter;
   readonly overflow: 'pause' | 'drop';
   readonly limitBytes: number;
   /** A file that is there while the guest stands still because of us. */
@@ -40,10 +34,6 @@ export interface GuardOptions {
   readonly droppingFlag: string;
   /** undefined: what finds no room in the spool is not lost. */
   readonly room: RoomWatch | undefined;
-  /** Session time up to which all is known to have come. */
-  readonly goodNs: number;
-  readonly nowNs: () => number;
-  readonly onProblem: (message: string) => void;
 }
 
 export class SpoolGuard {
@@ -88,11 +78,7 @@ export class SpoolGuard {
   /** The recorder before us was killed while it dropped: end it, and say so. */
   async #afterDroppingRecorder(): Promise<void> {
     const { droppingFlag, spool, journal, writer, nowNs } = this.#options;
-    const dropping = await access(droppingFlag).then(
-      () => true,
-      () => false,
-    );
-    if (!dropping) return;
+    if (!existsSync(droppingFlag)) return;
     await writer.trace(true);
     const text = 'trace events on again';
     journal.add({ at: await spool.end(), event: { kind: 'notice', timeNs: nowNs(), text } });

@@ -33,7 +33,10 @@ export interface SessionInfo {
   readonly sourceInfo: unknown;
 }
 
-const processRef: z.ZodType<ProcessRef> = z.object({ pid: z.number(), startTime: z.number() });
+export const processRefSchema: z.ZodType<ProcessRef> = z.object({
+  pid: z.number(),
+  startTime: z.number(),
+});
 
 export const headerSchema: z.ZodType<RecordingHeader> = z.object({
   tool: z.string(),
@@ -62,8 +65,8 @@ const userLog = z.object({
 
 export const infoSchema = z.object({
   id: z.string(),
-  recorder: processRef,
-  qemu: processRef.optional(),
+  recorder: processRefSchema,
+  qemu: processRefSchema.optional(),
   launched: z.boolean(),
   qmpAddress: z.string(),
   spoolDir: z.string(),

@@ -278,17 +278,16 @@ export async function listSessions(): Promise<readonly ListedSession[]> {
   return (await findSessions()).sessions;
 }
 
+/** The ids of all that was found. */
+export function idsOf({ sessions, unreadable }: FoundSessions): string[] {
+  return [...sessions.map(({ info }) => info.id), ...unreadable.map(({ id }) => id)];
+}
+
 /**
  * The id that is meant by its beginning: as it is where there is such a recording, or none. Throws
  * MmioError `usage` where several begin so.
  */
-export async function wholeId(beginning: string, others: readonly string[] = []): Promise<string> {
-  const { sessions, unreadable } = await findSessions();
-  const ids = [
-    ...sessions.map(({ info }) => info.id),
-    ...unreadable.map(({ id }) => id),
-    ...others,
-  ];
+export function wholeId(beginning: string, ids: readonly string[]): string {
   const fitting = [...new Set(ids)].filter((id) => id.startsWith(beginning));
   if (ids.includes(beginning) || fitting.length === 0) return beginning;
   const [only = beginning, ...more] = fitting;
