@@ -162,7 +162,9 @@ describe('--overflow=drop', () => {
     await sleep(100);
     process.kill(bench.qemu(), 'SIGTERM');
     expect(await recorder.exited).toMatchObject({ status: 3 });
-    expect(recorder.stderr).toMatch(/^loss {6}an unknown number, in (?:1 place|\d+ places) \(MARKs/m);
+    expect(recorder.stderr).toMatch(
+      /^loss {6}an unknown number, in (?:1 place|\d+ places) \(MARKs/m,
+    );
     expect(recorder.stderr).toContain('the recording is INCOMPLETE');
     expect(recorder.stderr).not.toContain('paused');
     const text = readFileSync(join(disk, 'x.mmiotrace'), 'latin1');
