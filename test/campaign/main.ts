@@ -1,8 +1,9 @@
-/** `npm run campaign -- [--rounds N] [--mutants N] [--seed N] [--only INCIDENT]` */
+/** `npm run campaign -- [--rounds N] [--mutants N] [--seed N] [--only INCIDENT] [--over WAY]` */
 import { parseArgs } from 'node:util';
+import { INCIDENTS, WAYS } from './incidents.ts';
 import { runMutants, type MutantKind } from './mutants.ts';
 import { Random } from './random.ts';
-import { INCIDENT_NAMES, runRound } from './rounds.ts';
+import { runRound } from './rounds.ts';
 
 const { values } = parseArgs({
   options: {
@@ -10,16 +11,22 @@ const { values } = parseArgs({
     mutants: { type: 'string', default: '1000' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     only: { type: 'string' },
+    over: { type: 'string' },
   },
 });
 const seed = Number(values.seed);
+const incidents = INCIDENTS.filter(({ name }) => (values.only ?? name) === name);
+const ways = WAYS.filter(
+  (way) => (values.over ?? way) === way && incidents.some((it) => it.ways.includes(way)),
+);
+if (ways.length === 0) throw new Error(`no such incident over ${values.over ?? WAYS.join(', ')}`);
 let faults = 0;
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-print(`seed ${seed}; incidents: ${values.only ?? INCIDENT_NAMES.join(', ')}`);
+print(`seed ${seed}; over ${ways.join(', ')}; ${incidents.map(({ name }) => name).join(', ')}`);
 for (const kind of ['capture', 'log', 'text'] satisfies MutantKind[]) {
   const count = Number(values.mutants);
   const result = await runMutants(kind, count, new Random(seed));
@@ -31,19 +38,27 @@ for (const kind of ['capture', 'log', 'text'] satisfies MutantKind[]) {
   faults += result.faults.length;
 }
 
-let [accesses, complete] = [0, 0];
-const rounds = Number(values.rounds);
-for (let n = 0; n < rounds; n++) {
-  const round = await runRound(new Random(seed + n), values.only);
-  accesses += 2 * round.pairs;
-  if (round.complete) complete++;
-  faults += round.faults.length;
+const totals = new Map(
+  ways.map((way) => [way, { rounds: 0, accesses: 0, complete: 0, faults: 0 }]),
+);
+for (let n = 0; n < Number(values.rounds); n++) {
+  const way = ways[n % ways.length]!;
+  const round = await runRound(way, new Random(seed + n), values.only);
+  const total = totals.get(way)!;
+  total.rounds++;
+  total.accesses += round.accesses;
+  total.complete += Number(round.complete);
+  total.faults += Number(round.faults.length > 0);
   if (round.faults.length > 0) {
-    print(`round ${n} (seed ${seed + n}): ${round.what}`);
+    print(`--rounds 1 --seed ${seed + n} --over ${round.what}`);
     for (const fault of round.faults) print(`  ${fault.replaceAll('\n', '\n  ')}`);
   }
 }
-print(
-  `${rounds} rounds: ${accesses.toLocaleString('en')} accesses, ${complete} complete, ${rounds - complete} said to be incomplete, ${faults} faults in all`,
-);
+for (const [way, total] of totals) {
+  const { rounds, accesses, complete } = total;
+  print(
+    `${way}: ${rounds} rounds, ${accesses.toLocaleString('en')} accesses, ${complete} complete, ${rounds - complete} said to be incomplete, ${total.faults} wrong`,
+  );
+  faults += total.faults;
+}
 process.exitCode = faults === 0 ? 0 : 1;

@@ -1,172 +1,137 @@
 /**
- * One round: a guest that counts is recorded, things happen to the recorder, to QEMU and to the
- * disks, and what comes out is held against the counter. See docs/reliability.md.
+ * One round: a guest that counts is recorded, things happen to the recorder, to the collector, to
+ * QEMU and to the disks, and what comes out is held against the counter. See docs/reliability.md.
  */
-import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { QmpClient } from '../../src/qmp/client.ts';
-import { Bench, counted, toldAtEnd, type Running } from '../support/death.ts';
+import { CollectorHost } from '../support/bridge.ts';
+import { Bench, counted, toldAtEnd, type Counted, type Running } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { pluginVariants } from '../support/plugin.ts';
+import { INCIDENTS, resume, type Scene, type Way } from './incidents.ts';
 import type { Random } from './random.ts';
 
 export interface Round {
   readonly what: string;
-  readonly pairs: number;
+  readonly accesses: number;
   /** The recording says that it is complete. */
   readonly complete: boolean;
   /** What may not be; empty if all is well. */
   readonly faults: readonly string[];
 }
 
-/** What happens while it is recorded; true where accesses may be missing after it. */
-type Incident = (at: Scene) => Promise<boolean>;
+const OUTPUT = 'disk/dut.mmiotrace';
+const COLLECTOR = 'tcp://127.0.0.1:7441';
 
-interface Scene {
-  readonly bench: Bench;
-  readonly random: Random;
-  recorder: Running;
-  /** A monitor of QEMU's that is not the recorder's. */
-  readonly monitor: string;
-}
-
-const INCIDENTS: Readonly<Record<string, Incident>> = {
-  kill: async (scene) => {
-    scene.recorder.kill('SIGKILL');
-    await scene.recorder.exited;
-    await sleep(scene.random.between(0, 800));
-    await resume(scene);
-    return false;
-  },
-  stop: async ({ recorder, random }) => {
-    recorder.kill('SIGSTOP');
-    await sleep(random.between(0, 1500));
-    recorder.kill('SIGCONT');
-    return false;
-  },
-  fullSpool: async ({ bench, random }) => {
-    fill(bench.runDir);
-    await sleep(random.between(0, 800));
-    rmSync(join(bench.runDir, 'filler'), { force: true });
-    return true;
-  },
-  fullOutput: async ({ bench, random }) => {
-    fill(bench.path('disk'));
-    await sleep(random.between(0, 1200));
-    rmSync(join(bench.path('disk'), 'filler'));
-    return false;
-  },
-  secondRecorder: async ({ bench, monitor }) => {
-    const args = ['record', '--qmp', monitor, '--device', 'dut', '-o', 'second.mmiotrace'];
-    const { status } = await bench.run(...args);
-    if (status === 0) throw new Error('a second recorder was let in');
-    return false;
-  },
-  eventsOff: async ({ monitor, random }) => {
-    await hmp(monitor, 'trace-event memory_region_ops_* off');
-    await sleep(random.between(0, 1500));
-    return true;
-  },
-  logElsewhere: async ({ bench, monitor, random }) => {
-    await hmp(monitor, `logfile ${bench.path('elsewhere.log')}`);
-    await sleep(random.between(0, 1500));
-    return true;
-  },
-};
-
-export const INCIDENT_NAMES = Object.keys(INCIDENTS);
-
-export async function runRound(random: Random, only?: string): Promise<Round> {
+export async function runRound(way: Way, random: Random, only?: string): Promise<Round> {
   const bench = new Bench();
-  const names = Array.from(
-    { length: 1 + random.below(3) },
-    () => only ?? random.pick(INCIDENT_NAMES),
+  const incidents = Array.from({ length: 1 + random.below(3) }, () =>
+    random.pick(
+      INCIDENTS.filter(({ name, ways }) => ways.includes(way) && (only ?? name) === name),
+    ),
   );
-  const what = names.join(', ');
+  const what = `${way}: ${incidents.map(({ name }) => name).join(', ')}`;
   try {
     bench.mountRunDir('192m');
     bench.mountDisk('disk', '2g');
-    const monitor = bench.path('monitor');
-    const slow = random.pick([0, 5000, 40_000]);
-    const guest = [
-      ...(await hammerGuest({ iterations: 0, pauseTurns: slow })),
-      '-qmp',
-      `unix:${monitor},server=on,wait=off`,
-    ];
-    const recorder = await bench.record(['-o', 'disk/x.mmiotrace'], guest);
-    const scene: Scene = { bench, random, recorder, monitor };
-    await bench.grown('disk/x.mmiotrace', 50_000);
-    let mayMiss = false;
-    for (const name of names) {
+    const scene = await begin(way, bench, random);
+    await bench.grown(OUTPUT, 50_000);
+    for (const { happen } of incidents) {
       await sleep(random.between(0, 500));
-      mayMiss = (await INCIDENTS[name]!(scene)) || mayMiss;
+      await happen(scene);
     }
     await sleep(random.between(0, 1500));
     const status = await end(scene);
-    const judged = judge(bench.read('disk/x.mmiotrace'), status, mayMiss);
-    // With what the recorder said, a fault can be understood.
-    const said = judged.faults.length > 0 ? [scene.recorder.stderr] : [];
-    return { what, ...judged, faults: [...judged.faults, ...said] };
+    const mayMiss = incidents.some(({ loses }) => loses.includes(way));
+    const judged = judge(bench.read(OUTPUT), status, mayMiss);
+    // With what was said, a fault can be understood.
+    const said = [scene.recorder.stderr, scene.collector?.stderr ?? ''];
+    return {
+      what,
+      ...judged,
+      faults: [...judged.faults, ...(judged.faults.length > 0 ? said : [])],
+    };
   } catch (error) {
     const faults = [error instanceof Error ? (error.stack ?? error.message) : String(error)];
-    return { what, pairs: 0, complete: false, faults };
+    return { what, accesses: 0, complete: false, faults };
   } finally {
     await bench.close();
   }
 }
 
-async function resume(scene: Scene): Promise<void> {
-  const [id = ''] = scene.bench.sessions().filter((name) => name !== 'filler');
-  const resumed = scene.bench.start(['resume', id]);
-  await resumed.says(/^resuming /m);
-  scene.recorder = resumed;
+async function begin(way: Way, bench: Bench, random: Random): Promise<Scene> {
+  const monitor = bench.path('monitor');
+  const variants = pluginVariants().filter(({ name }) => !name.includes('San'));
+  const variant = way === 'plugin' ? random.pick(variants) : undefined;
+  if (variant !== undefined)
+    process.env['MMIOBRIDGE_PLUGIN_DIR'] = variant.env.MMIOBRIDGE_PLUGIN_DIR;
+  const guest = [
+    ...(await hammerGuest({
+      iterations: 0,
+      pauseTurns: random.pick([0, 5000, 40_000]),
+      ...(variant && { qemu: variant.qemu }),
+    })),
+    '-qmp',
+    `unix:${monitor},server=on,wait=off`,
+  ];
+  const host = new CollectorHost(bench);
+  const listen = () => host.listen(COLLECTOR, '-o', bench.path('disk/{device}.mmiotrace'));
+  const collector = way === 'bridge' ? await listen() : undefined;
+  const args = {
+    log: ['-o', OUTPUT],
+    plugin: ['--source', 'plugin', '-o', OUTPUT],
+    bridge: ['--token-file', 'token', '--send-to', COLLECTOR],
+  }[way];
+  const recorder = await bench.record(args, guest);
+  return { way, bench, random, recorder, collector, listen, monitor };
 }
 
 async function end(scene: Scene): Promise<number | null> {
+  const status = await endRecorder(scene);
+  if (scene.collector !== undefined) await scene.collector.says(/ dut: finished: /);
+  return status;
+}
+
+async function endRecorder(scene: Scene): Promise<number | null> {
   for (let tries = 0; ; tries++) {
-    if (scene.recorder.child.exitCode === null) scene.recorder.kill('SIGINT');
-    const late = sleep(60_000, undefined, { ref: false });
-    const exit = await Promise.race([scene.recorder.exited, late]);
-    if (exit === undefined) throw new Error(`it does not end: ${scene.recorder.stderr}`);
+    const { recorder } = scene;
+    if (recorder.child.exitCode === null) recorder.kill('SIGINT');
+    const exit = await within(60_000, recorder);
     // It stood still for want of room, and said how it goes on.
-    if (exit.status !== 1 || tries > 3 || scene.bench.sessions().length === 0) return exit.status;
+    if (exit !== 1 || tries > 3 || scene.bench.sessions().length === 0) return exit;
     await resume(scene);
   }
 }
 
+async function within(ms: number, running: Running): Promise<number | null> {
+  const late = sleep(ms, undefined, { ref: false });
+  const exit = await Promise.race([running.exited, late]);
+  if (exit === undefined) throw new Error(`it does not end: ${running.stderr}`);
+  return exit.status;
+}
+
 function judge(text: string, status: number | null, mayMiss: boolean): Omit<Round, 'what'> {
   const faults: string[] = [];
-  const { pairs, gaps } = counted(text);
-  const { how } = toldAtEnd(text);
-  const complete = how === 'complete';
+  const read = counted(text);
+  const { pairs, gaps } = read;
+  const complete = toldAtEnd(text).how === 'complete';
   if (complete && gaps.length > 0) faults.push(`complete, with ${gaps.length} gaps`);
   if (!mayMiss && gaps.length > 0)
     faults.push(`${gaps.length} gaps, and nothing that explains them`);
+  faults.push(...miscounted(read));
   if (status !== 130) faults.push(`it ended with status ${status}`);
-  return { pairs, complete, faults };
+  return { accesses: 2 * pairs, complete, faults };
 }
 
-async function hmp(monitor: string, line: string): Promise<void> {
-  const qmp = await QmpClient.connect(monitor);
-  try {
-    await qmp.hmp(line);
-  } finally {
-    await qmp.close();
-  }
-}
-
-function fill(dir: string): void {
-  const file = openSync(join(dir, 'filler'), 'a');
-  const { bsize } = statfsSync(dir);
-  try {
-    for (const chunk of [1 << 20, bsize]) {
-      try {
-        for (;;) writeSync(file, new Uint8Array(chunk));
-      } catch {
-        // Less fits now, or nothing.
-      }
-    }
-  } finally {
-    closeSync(file);
-  }
+/** Where all that is missing was counted, the counts are right. */
+function miscounted({ lines, gaps }: Counted): string[] {
+  const lost = lines.flatMap((line, index) => {
+    const words = /^MARK \S+ Lost (\d+|an unknown number of) events/.exec(line);
+    return words === null ? [] : [{ index, count: Number(words[1]) }];
+  });
+  if (lost.some(({ count }) => Number.isNaN(count))) return [];
+  const missing = gaps.reduce((sum, gap) => sum + gap.missing, 0);
+  const last = lines.findLastIndex((line) => /^[RW] /.test(line));
+  const before = lost.filter(({ index }) => index < last);
+  const told = before.reduce((sum, { count }) => sum + count, 0);
+  return told === missing ? [] : [`${missing} are missing, ${told} are said to be`];
 }

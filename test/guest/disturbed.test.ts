@@ -16,6 +16,7 @@ import {
   type Guest,
   type Run,
 } from '../support/attach.ts';
+import { hammerGuest } from '../support/guests.ts';
 
 let bench: Bench;
 beforeEach(async () => {
@@ -102,6 +103,20 @@ describe('while it is recorded', () => {
     expect(run.stderr).toContain("QEMU's log was sent elsewhere, by somebody else");
     expectGapIsLoss(bench.read('x.mmiotrace'));
     expect(openFiles(guest.pid).filter((path) => path.startsWith(bench.path('run')))).toEqual([]);
+  });
+
+  test('also a log that QEMU has only just left, where segments fill in no time', async () => {
+    const guest = await bench.guest(await hammerGuest({ iterations: 0 }));
+    const run = await attach(guest, '-o', 'x.mmiotrace', '--spool-limit', '16M');
+    const newest = () =>
+      Math.max(...readdirSync(bench.path('run', bench.sessions()[0] ?? '', 'spool')).map(Number));
+    const begun = newest();
+    await until('segments fill', () => newest() > begun + 3);
+    await guest.watcher.hmp('logfile /dev/null');
+    await says(run, 'put back: accesses come again');
+    await finish(run);
+    expect(run.stderr).toContain("QEMU's log was sent elsewhere, by somebody else");
+    expectGapIsLoss(bench.read('x.mmiotrace'));
   });
 
   test('what somebody does again is left as it is, and said', async () => {

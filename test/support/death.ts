@@ -211,11 +211,19 @@ export async function until(
   }
 }
 
+export interface Gap {
+  /** Index of the last line before it, and of the first behind it. */
+  readonly before: number;
+  readonly behind: number;
+  /** Accesses that are not there. */
+  readonly missing: number;
+}
+
 export interface Counted {
   /** Writes, and reads of the same values. */
   readonly pairs: number;
-  /** Where the counter jumps: index of the last line before it, and of the first behind it. */
-  readonly gaps: readonly { readonly before: number; readonly behind: number }[];
+  /** Where the counter jumps, in order. */
+  readonly gaps: readonly Gap[];
   readonly lines: readonly string[];
 }
 
@@ -227,7 +235,7 @@ export interface Counted {
 export function counted(text: string): Counted {
   if (!text.endsWith('\n')) throw new Error(`it ends in half a line: ${text.slice(-80)}`);
   const lines = text.slice(0, -1).split('\n');
-  const gaps: { before: number; behind: number }[] = [];
+  const gaps: Gap[] = [];
   let step = 0;
   let before = -1;
   for (const [index, line] of lines.entries()) {
@@ -240,7 +248,7 @@ export function counted(text: string): Counted {
     // Two steps a pair: the write of n, and the read of its complement.
     const found = access[1] === 'W' ? value * 2 : (0xffff_ffff - value) * 2 + 1;
     if (found < step) throw new Error(`line ${index} is doubled or out of order: ${line}`);
-    if (found > step) gaps.push({ before, behind: index });
+    if (found > step) gaps.push({ before, behind: index, missing: found - step });
     step = found + 1;
     before = index;
   }

@@ -16,6 +16,9 @@ export const SEGMENT_BYTES = 64 * 1024 * 1024;
 const CHECK_MS = 25;
 /** A QEMU that does not answer is not waited for at the end. */
 const LAST_LOOK_MS = 1000;
+/** QEMU has closed by then a log that it has left (util/rcu.c waits 50 ms for more, and for readers). */
+const CLOSED_LATER_MS = 300;
+const GROWTH_LOOK_MS = 2;
 /** So many times what came between two checks may come until the guest stands still. */
 const RESERVE_CHECKS = 4;
 /** Of the limit: kept free at least, and at most. */
@@ -147,7 +150,7 @@ export class SpoolGuard {
     const { spool, writer } = this.#options;
     const { newestSegment } = spool;
     // Told to log here, QEMU would be where it belongs again, and nobody would know that it was not.
-    if (!spool.adoptNext() && writer.holdsOpen(spool.currentPath) === false) {
+    if (!spool.adoptNext() && !(await this.#isWritten(spool.currentPath))) {
       await this.#watch.lookNow(false);
     }
     if (spool.newestSegment === newestSegment) {
@@ -155,6 +158,20 @@ export class SpoolGuard {
       spool.advanceWriter();
     }
     this.#rotationProblem = undefined;
+  }
+
+  /**
+   * Whether QEMU writes into this segment now. One that is open need not be: QEMU closes a log that it
+   * has left up to a tenth of a second later. So it is one that grows, or has stayed open for longer.
+   */
+  async #isWritten(path: string): Promise<boolean> {
+    const { spool, writer } = this.#options;
+    const { offset } = await spool.end();
+    for (let waitedMs = 0; writer.holdsOpen(path) === true; waitedMs += GROWTH_LOOK_MS) {
+      if (waitedMs >= CLOSED_LATER_MS || (await spool.end()).offset > offset) return true;
+      await sleep(GROWTH_LOOK_MS);
+    }
+    return writer.holdsOpen(path) !== false;
   }
 
   async #hold(usedBytes: number, freeBytes: number): Promise<void> {
