@@ -239,7 +239,7 @@ export function counted(text: string): Counted {
   let step = 0;
   let before = -1;
   for (const [index, line] of lines.entries()) {
-    const access = /^([RW]) 4 \d+\.\d{6} \d+ 0xe1000004 0x([0-9a-f]+) 0x0 0$/.exec(line);
+    const access = /^([RW]) 4 \d+\.\d{6} \d+ 0xe1000004 0x([0-9a-f]+) 0x[0-9a-f]+ 0$/.exec(line);
     if (access === null) {
       if (/^[RW] /.test(line)) throw new Error(`line ${index}: ${line}`);
       continue;
