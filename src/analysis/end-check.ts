@@ -16,7 +16,7 @@ export interface CheckedEnd {
 export function checkEnd(told: EndEvent, found: Totals): CheckedEnd {
   const { timeNs, counters } = told;
   const doubts = differences(counters, found);
-  if (!told.complete) doubts.push('it says of itself that it is incomplete');
+  if (!told.complete) doubts.push(SAYS_INCOMPLETE);
   const missing = accessesOf(counters) - accessesOf(found);
   const loss: LossEvent | undefined =
     missing > 0
@@ -28,6 +28,8 @@ export function checkEnd(told: EndEvent, found: Totals): CheckedEnd {
   return { end, doubts, loss };
 }
 
+/** Among the doubts, the one that is no contradiction. */
+export const SAYS_INCOMPLETE = 'it says of itself that it is incomplete';
 const MISSING = 'accesses that the recording tells of, and does not have';
 
 function differences(told: Counters, found: Totals): string[] {

@@ -13,7 +13,7 @@ export interface Step {
   readonly lastNs: number;
   readonly count: number;
   readonly value: readonly [number, number];
-  /** What was seen of the register before; undefined at the beginning. */
+  /** What was seen of the register before; undefined at the beginning, and if it was of another width. */
   readonly before: readonly [number, number] | undefined;
   readonly width: number;
   /** Reads of one value over and over; with the read that ended it, if one did. */
@@ -29,13 +29,13 @@ export interface Step {
  */
 export function foldPolls(entries: readonly HistoryEntry[]): Step[] {
   const steps: Step[] = [];
-  let before: readonly [number, number] | undefined;
+  let before: Pick<HistoryEntry, 'value' | 'width'> | undefined;
   for (let at = 0; at < entries.length; at++) {
     const entry = entries[at];
     if (entry === undefined) break;
     const next = entries[at + 1];
     const poll = !entry.write && entry.count >= LEAST_POLLS;
-    const ends = poll && next !== undefined && !next.write && next.cpu === entry.cpu;
+    const ends = poll && next !== undefined && isSameReader(entry, next);
     // A read that ends one loop and begins the next is a loop of its own.
     const taken = ends && next.count === 1;
     const value = taken ? next.value : entry.value;
@@ -46,13 +46,18 @@ export function foldPolls(entries: readonly HistoryEntry[]): Step[] {
       lastNs: ends ? next.firstNs : entry.lastNs,
       count: entry.count + (taken ? 1 : 0),
       value,
-      before,
+      before: before?.width === entry.width ? before.value : undefined,
       width: entry.width,
       poll,
       endedBy: ends ? changedBits(entry.value, next.value) : undefined,
     });
-    before = value;
+    before = { value, width: entry.width };
     if (taken) at++;
   }
   return steps;
+}
+
+/** Values of different widths cannot be compared. */
+function isSameReader(entry: HistoryEntry, next: HistoryEntry): boolean {
+  return !next.write && next.cpu === entry.cpu && next.width === entry.width;
 }

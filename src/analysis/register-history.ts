@@ -5,7 +5,7 @@ import type { ReadsAndWrites } from './region-counts.ts';
 /** More are dropped from the beginning, and counted. */
 const MAX_ENTRIES = 2000;
 
-/** One access to a register, or reads of one value, one after the other, by one vCPU. */
+/** One access to a register, or reads of one value and width, one after the other, by one vCPU. */
 export interface HistoryEntry {
   readonly write: boolean;
   readonly firstNs: number;
@@ -82,12 +82,14 @@ export class RegisterHistory implements Analysis<History> {
     const lo = batch.valueLo[row]!;
     const hi = batch.valueHi[row]!;
     const cpu = batch.cpu[row]!;
+    const width = batch.width[row]!;
     const last = this.#entries.at(-1);
     if (
       !write &&
       last?.write === false &&
       last.value[0] === lo &&
       last.value[1] === hi &&
+      last.width === width &&
       last.cpu === cpu
     ) {
       last.count++;
@@ -102,7 +104,7 @@ export class RegisterHistory implements Analysis<History> {
       value: [lo, hi],
       cpu,
       pc: [batch.pcLo[row]!, batch.pcHi[row]!],
-      width: batch.width[row]!,
+      width,
       rowNumber: rowNumberOf(row),
     });
   }

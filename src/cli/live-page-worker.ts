@@ -12,11 +12,12 @@ const tell = (message: FromLivePage): void => parentPort?.postMessage(message);
 try {
   const log = (line: string): void => tell({ kind: 'log', line });
   const recordings = new Recordings(log);
-  const { url } = await servePage({ recordings, port, token, log });
-  parentPort?.on('message', (shown: ShownRecording) =>
-    recordings.put({ ...shown, link: linkToRecorderOf(shown.path) }),
-  );
-  tell({ kind: 'url', url });
+  const server = await servePage({ recordings, port, token, log });
+  parentPort?.on('message', (message: ShownRecording | 'end') => {
+    if (message === 'end') void server.close().then(() => parentPort?.close());
+    else recordings.put({ ...message, link: linkToRecorderOf(message.path) });
+  });
+  tell({ kind: 'url', url: server.url });
 } catch (error) {
   const { code, evidence, hint } =
     error instanceof MmioError ? error : new MmioError('closed', messageOf(error));

@@ -2,6 +2,8 @@
  * The page of recordings that run, in a thread of its own: it reads captures as any reader does, so
  * that nothing that a page does, or does not do, can hold up a recording.
  */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { MmioError } from '../base/errors.ts';
 import type { RecordingEntry } from '../server/recordings.ts';
@@ -47,6 +49,16 @@ export function capturePathOf(outputs: readonly string[]): string {
   });
 }
 
+const END_MS = 1000;
+
+/** Pages are told that it ends, if that can be done in time. */
+async function end(worker: Worker): Promise<void> {
+  const exited = once(worker, 'exit');
+  worker.postMessage('end');
+  await Promise.race([exited, sleep(END_MS, undefined, { ref: false })]);
+  await worker.terminate();
+}
+
 /** Throws MmioError where the page cannot be served. */
 export function startLivePage(task: LivePageTask): Promise<LivePage> {
   const worker = new Worker(new URL('./live-page-worker.js', import.meta.url), {
@@ -65,7 +77,7 @@ export function startLivePage(task: LivePageTask): Promise<LivePage> {
         resolve({
           url: message.url,
           show: (recording) => worker.postMessage(recording),
-          close: async () => void (await worker.terminate()),
+          close: () => end(worker),
         });
       }
     });

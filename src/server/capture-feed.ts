@@ -105,6 +105,8 @@ export class CaptureFeed {
       lossEvents: totals.lossEvents,
       damages: totals.damages,
       unknownFrames: index.unknownFrames,
+      doubts: index.doubts,
+      complete: index.end?.complete === true,
       bytesSeen: follower.position,
       bytes: Math.max(follower.length, follower.position),
       canMark: status !== undefined && status.state !== 'away',

@@ -7,11 +7,14 @@ import { AccessBatch } from '../model/access-batch.ts';
 import { MmioError } from '../base/errors.ts';
 import type { EndEvent, RecordingEvent, RecordingHeader } from '../model/events.ts';
 import { Tables } from '../model/tables.ts';
-import { type DamagePiece, type FramePiece, readFrames } from '../wire/frame-reader.ts';
+import { type PlacedItem, readPlaced } from '../sources/capture-file.ts';
 import { FILE_HEADER_BYTES, FRAME_HEADER_BYTES, readU32 } from '../wire/frame.ts';
 import { MAX_EVENT_BYTES, PayloadDecoder } from '../wire/payload.ts';
 import { FileFollower } from './file-follower.ts';
+import { Holes } from './holes.ts';
+import { checkEnd, SAYS_INCOMPLETE } from '../analysis/end-check.ts';
 import { RegisterTable } from '../analysis/register-table.ts';
+import { StreamCheck } from '../analysis/stream-check.ts';
 import { TotalsAnalysis, type Totals } from '../analysis/totals.ts';
 
 /** A block is closed by the batch that takes it there. */
@@ -20,6 +23,8 @@ const BLOCK_ROWS = 16_384;
 const BATCH_TAG = 0x12;
 /** What is read at once of frames of events: at least one whole one. */
 const EVENT_BYTES = FRAME_HEADER_BYTES + MAX_EVENT_BYTES;
+/** A person reads no more. */
+const MAX_DOUBTS = 20;
 
 export interface Block {
   /** Of the first frame in the file, and behind the last. */
@@ -45,15 +50,19 @@ export class CaptureIndex {
   readonly interruptNs: number[] = [];
   readonly follower: FileFollower;
   header: RecordingHeader | undefined;
+  /** As it was checked: complete only where it says so and is right. */
   end: EndEvent | undefined;
+  /** What speaks against what the recording says of itself. */
+  readonly doubts: string[] = [];
+  readonly holes = new Holes();
   /** Behind the last frame that was read. */
   framesEnd = FILE_HEADER_BYTES;
   readonly listeners = new Set<BatchListener>();
 
   readonly #totals = new TotalsAnalysis();
-  /** Pieces of the file that it could not make sense of; those that it tells of are in the totals. */
-  #damages = 0;
+  #check = new StreamCheck(undefined);
   #isBlockOpen = false;
+  #hasMore = false;
   #unknownFrames = 0;
   readonly #lastBlock: number[] = [];
   /** Where in the file frames of events stand one behind the other: from, to, from, … */
@@ -68,16 +77,14 @@ export class CaptureIndex {
    * is no capture, `closed` if the file is replaced meanwhile.
    */
   async read(signal: AbortSignal): Promise<void> {
-    const decoder = new PayloadDecoder();
-    for await (const piece of readFrames(this.follower.chunks(signal))) {
+    for await (const placed of readPlaced(this.follower.chunks(signal))) {
       if (signal.aborted) return;
-      this.#take(decoder, piece);
+      this.#take(placed);
     }
   }
 
   get totals(): Totals {
-    const totals = this.#totals.result();
-    return { ...totals, damages: totals.damages + this.#damages };
+    return this.#totals.result();
   }
 
   /** Frames of kinds that this version does not know; passed over. */
@@ -90,52 +97,71 @@ export class CaptureIndex {
     return last === undefined ? 0 : last.firstRow + last.rows;
   }
 
-  #take(decoder: PayloadDecoder, piece: FramePiece | DamagePiece): void {
-    if (piece.kind === 'damage') {
-      this.#damage();
-      return;
-    }
-    const to = piece.offset + FRAME_HEADER_BYTES + piece.payload.length;
-    this.framesEnd = to;
-    let item;
-    try {
-      item = decoder.decode(piece.payload);
-    } catch (error) {
-      if (!(error instanceof MmioError)) throw error;
-      this.#damage();
+  #take({ item, from, to, timeNs, isDamage }: PlacedItem): void {
+    if (this.end !== undefined) this.#afterEnd();
+    this.framesEnd = Math.max(this.framesEnd, to);
+    if (isDamage) {
+      // A block has no damaged frame in it: read again, it would be taken for accesses.
+      this.#isBlockOpen = false;
+      this.#takeEvent(item as RecordingEvent);
       return;
     }
     if (item instanceof AccessBatch) {
-      this.#takeBatch(item, piece.offset, to);
+      this.#doubt(this.#check.check(item));
+      this.#takeBatch(item, from, to);
       return;
     }
     if (item.kind === 'unknown') {
       this.#unknownFrames++;
       return;
     }
-    if (item.kind === 'header') this.header = item.header;
-    else this.#takeEvent(item);
-    // Pages get interrupts as counts.
-    if (item.kind === 'interrupt') return;
-    if (this.#eventsAt.at(-1) === piece.offset) this.#eventsAt.pop();
-    else this.#eventsAt.push(piece.offset);
+    if (item.kind === 'header') {
+      this.header = item.header;
+      this.#check = new StreamCheck(item.header);
+    } else {
+      this.holes.passed(timeNs);
+      this.#doubt(this.#check.check(item));
+      this.#takeEvent(item);
+    }
+    // Pages get interrupts as counts, and holes with where they are.
+    if (item.kind === 'interrupt' || item.kind === 'loss' || item.kind === 'damage') return;
+    if (this.#eventsAt.at(-1) === from) this.#eventsAt.pop();
+    else this.#eventsAt.push(from);
     this.#eventsAt.push(to);
   }
 
-  /** A block has no damaged frame in it: read again, it would be taken for accesses. */
-  #damage(): void {
-    this.#damages++;
-    this.#isBlockOpen = false;
+  #doubt(complaint: string | undefined): void {
+    if (complaint === undefined || this.doubts.length >= MAX_DOUBTS) return;
+    this.doubts.push(`it has ${complaint}`);
   }
 
   #takeEvent(event: RecordingEvent): void {
+    if (event.kind === 'end') {
+      this.#takeEnd(event);
+      return;
+    }
     this.tables.apply(event);
     this.#totals.event(event);
     if (event.kind === 'interrupt') this.interruptNs.push(event.timeNs);
-    else if (event.kind === 'end') {
-      this.end = event;
-      this.follower.complete();
-    }
+    else if (event.kind === 'loss' || event.kind === 'damage') this.holes.add(event, this.rows);
+  }
+
+  #takeEnd(told: EndEvent): void {
+    if (this.end !== undefined) return;
+    const { end, loss, doubts } = checkEnd(told, this.totals);
+    if (loss !== undefined) this.#takeEvent(loss);
+    this.#totals.event(told);
+    this.doubts.push(...doubts.filter((doubt) => doubt !== SAYS_INCOMPLETE));
+    this.end = { ...end, complete: end.complete && this.doubts.length === 0 };
+    this.follower.complete();
+  }
+
+  /** Said once, of whatever stands there. */
+  #afterEnd(): void {
+    if (this.#hasMore || this.end === undefined) return;
+    this.#hasMore = true;
+    this.doubts.push('something stands behind its end');
+    this.end = { ...this.end, complete: false };
   }
 
   /** Where the frames that are not accesses end. */
@@ -187,6 +213,7 @@ export class CaptureIndex {
     const block = this.#blockFor(from);
     const number = this.blocks.length - 1;
     const registers = this.registers.column(batch);
+    this.holes.passed(batch.timeNs[0]!);
     let { minNs, maxNs } = block;
     this.#totals.batch(batch);
     for (let row = 0; row < batch.length; row++) {

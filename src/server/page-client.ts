@@ -44,6 +44,7 @@ export class PageClient {
   #eventsTold = 0;
   #telling = false;
   #summary = '';
+  #holesTold = 0;
   #missed = 0;
   #rowsTold = 0;
   #stalledSince: number | undefined;
@@ -83,6 +84,7 @@ export class PageClient {
     this.#rowsTold = index.rows;
     void this.#tellEvents();
     this.#tellSummary();
+    this.#tellHoles();
     for (const number of this.#slots.keys()) this.#tellSlot(number);
   }
 
@@ -93,6 +95,7 @@ export class PageClient {
   #reset(generation: number): void {
     this.#generation = generation;
     this.#eventsTold = 0;
+    this.#holesTold = 0;
     this.#release();
     this.#send({ reset: {} });
   }
@@ -139,6 +142,14 @@ export class PageClient {
     if (text === this.#summary) return;
     this.#summary = text;
     this.#send({ summary });
+  }
+
+  #tellHoles(): void {
+    const { all, version } = this.#feed.index.holes;
+    if (version === this.#holesTold) return;
+    this.#holesTold = version;
+    const holes = all.map(({ kind, ...hole }) => ({ ...hole, damage: kind === 'damage' }));
+    this.#send({ holes: { holes } });
   }
 
   #tellSlot(number: number): void {

@@ -44,6 +44,10 @@ export async function readRowPage(
   return { batch, numbers: numbers.subarray(0, batch.length) };
 }
 
+/** As `Rows.known` has it. */
+const KNOWN = 1;
+const OTHER_WIDTH = 2;
+
 interface Before {
   readonly known: Uint8Array;
   readonly lo: Uint32Array;
@@ -51,7 +55,8 @@ interface Before {
 }
 
 /** For each access of a page: what its register held before, whatever the selection leaves out. */
-async function valuesBefore(index: CaptureIndex, { batch, numbers }: RowPage): Promise<Before> {
+async function valuesBefore(index: CaptureIndex, page: RowPage): Promise<Before> {
+  const { batch, numbers } = page;
   const before: Before = {
     known: new Uint8Array(batch.length),
     lo: new Uint32Array(batch.length),
@@ -75,7 +80,7 @@ async function valuesBefore(index: CaptureIndex, { batch, numbers }: RowPage): P
     const number = Math.max(...wanted.keys());
     const rows = wanted.get(number) ?? [];
     wanted.delete(number);
-    await settle(index, number, rows, registers, numbers, before);
+    await settle(index, number, rows, registers, page, before);
     for (const row of rows) {
       if (before.known[row] === 0) want(index.blockBefore(number, registers[row]!), row);
     }
@@ -89,11 +94,11 @@ async function settle(
   block: number,
   rows: readonly number[],
   registers: Uint32Array,
-  numbers: Float64Array,
+  { batch: { width: widths }, numbers }: RowPage,
   before: Before,
 ): Promise<void> {
   const wanted = new Set(rows.map((row) => registers[row]!));
-  const last = new Map<number, readonly [number, number]>();
+  const last = new Map<number, readonly [number, number, number]>();
   const waiting = rows.toSorted((a, b) => numbers[a]! - numbers[b]!);
   let next = 0;
   const settleUpTo = (rowNumber: number): void => {
@@ -101,8 +106,10 @@ async function settle(
       const row = waiting[next]!;
       const value = last.get(registers[row]!);
       if (value === undefined) continue;
-      before.known[row] = 1;
-      [before.lo[row], before.hi[row]] = value;
+      const [lo, hi, width] = value;
+      before.known[row] = width === widths[row] ? KNOWN : OTHER_WIDTH;
+      before.lo[row] = lo;
+      before.hi[row] = hi;
     }
   };
   const at = index.blocks[block]!;
@@ -112,7 +119,7 @@ async function settle(
     for (let row = 0; row < batch.length && next < waiting.length; row++, number++) {
       if (!wanted.has(column[row]!)) continue;
       settleUpTo(number);
-      last.set(column[row]!, [batch.valueLo[row]!, batch.valueHi[row]!]);
+      last.set(column[row]!, [batch.valueLo[row]!, batch.valueHi[row]!, batch.width[row]!]);
     }
     if (next === waiting.length) return;
   }

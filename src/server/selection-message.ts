@@ -1,3 +1,4 @@
+import type { RegionTraffic } from '../analysis/region-counts.ts';
 import { busiest, type RegisterCount } from '../analysis/register-counts.ts';
 import { accessesOf } from '../analysis/totals.ts';
 import { bytesOf } from '../wire/columns.ts';
@@ -11,7 +12,7 @@ export type SelectionMessage = Omit<mmiobridge.v1.Selection.$Properties, 'slot'>
 
 /** A selection as pages are told of it. */
 export function selectionMessage(selection: Selection): SelectionMessage {
-  const { totals, histogram, registers: traffic } = selection.result();
+  const { totals, histogram, registers: traffic, regions, unknownNames } = selection.result();
   const { registers, others } = traffic;
   const shown = registers.length > MAX_SHOWN ? busiest(registers, MAX_SHOWN) : registers;
   return {
@@ -31,6 +32,8 @@ export function selectionMessage(selection: Selection): SelectionMessage {
     registers: registerColumns(shown),
     otherReads: others?.reads ?? 0,
     otherWrites: others?.writes ?? 0,
+    regions: regionColumns(regions, registers),
+    unknownNames: [...unknownNames],
   };
 }
 
@@ -50,6 +53,21 @@ function registerColumns(registers: readonly RegisterCount[]): mmiobridge.v1.Reg
   };
 }
 
-function wholeColumn(column: Uint16Array | Uint32Array): Uint8Array {
+function regionColumns(
+  traffic: RegionTraffic,
+  registers: readonly RegisterCount[],
+): mmiobridge.v1.Regions.$Properties {
+  const ids = [...traffic.keys()].filter((id) => traffic[id] !== null);
+  const told = new Uint32Array(traffic.length);
+  for (const { region } of registers) told[region]!++;
+  return {
+    region: wholeColumn(Uint16Array.from(ids)),
+    registers: wholeColumn(Uint32Array.from(ids, (id) => told[id]!)),
+    reads: wholeColumn(Float64Array.from(ids, (id) => traffic[id]!.reads)),
+    writes: wholeColumn(Float64Array.from(ids, (id) => traffic[id]!.writes)),
+  };
+}
+
+function wholeColumn(column: Uint16Array | Uint32Array | Float64Array): Uint8Array {
   return bytesOf(column, 0, column.length);
 }

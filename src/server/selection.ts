@@ -3,8 +3,10 @@
  * Catches up with what is recorded by reading the file, and from then on is fed as it grows.
  */
 import type { AccessBatch } from '../model/access-batch.ts';
-import { parseFilter } from '../analysis/filter/parse.ts';
+import { unknownNames } from '../analysis/filter/names.ts';
+import { parseFilter, type Filter } from '../analysis/filter/parse.ts';
 import { Histogram, type HistogramResult } from '../analysis/histogram.ts';
+import { RegionCounts, type RegionTraffic } from '../analysis/region-counts.ts';
 import { RegisterCounts, type RegisterTraffic } from '../analysis/register-counts.ts';
 import { RowSelector } from '../analysis/row-selector.ts';
 import { spanHas, type Span } from '../analysis/span.ts';
@@ -19,6 +21,9 @@ export interface SelectionResult {
   readonly totals: Totals;
   readonly histogram: HistogramResult;
   readonly registers: RegisterTraffic;
+  readonly regions: RegionTraffic;
+  /** What the filter names and the recording does not have, for people. */
+  readonly unknownNames: readonly string[];
 }
 
 export class Selection {
@@ -30,10 +35,12 @@ export class Selection {
   readonly inBlock: number[] = [];
 
   readonly #index: CaptureIndex;
+  readonly #filter: Filter;
   readonly #rows: RowSelector;
   readonly #totals = new TotalsAnalysis();
   readonly #histogram: Histogram;
   readonly #registers: RegisterCounts;
+  readonly #regions = new RegionCounts();
   #registerColumn = new Uint32Array(1024);
   #interrupts = 0;
   #version = 0;
@@ -46,7 +53,8 @@ export class Selection {
   constructor(index: CaptureIndex, key: SelectionKey) {
     this.#index = index;
     this.key = key;
-    this.#rows = new RowSelector({ filter: parseFilter(key.filter), span: key }, index.tables);
+    this.#filter = parseFilter(key.filter);
+    this.#rows = new RowSelector({ filter: this.#filter, span: key }, index.tables);
     this.#histogram = new Histogram(key);
     this.#registers = new RegisterCounts(index.registers);
     index.listeners.add(this.#feed);
@@ -54,7 +62,9 @@ export class Selection {
 
   /** Grows with every change. */
   get version(): number {
-    return this.#version + this.#index.interruptNs.length + (this.caughtUp ? 1 : 0);
+    const { interruptNs, tables } = this.#index;
+    const known = tables.devices.length + tables.regions.length;
+    return this.#version + interruptNs.length + known + (this.caughtUp ? 1 : 0);
   }
 
   /** Looks at what was recorded before; what comes later is fed. Throws MmioError. */
@@ -97,6 +107,8 @@ export class Selection {
       totals: this.#totals.result(),
       histogram: this.#histogram.result(),
       registers: this.#registers.result(),
+      regions: this.#regions.result(),
+      unknownNames: unknownNames(this.#filter, this.#index.tables),
     };
   }
 
@@ -116,6 +128,7 @@ export class Selection {
     if (rows === undefined) return;
     this.#totals.batch(rows);
     this.#histogram.batch(rows);
+    this.#regions.batch(rows);
     this.#registers.add(rows, rows === batch ? registers : this.#pick(registers, rows.length));
     this.inBlock[block] = (this.inBlock[block] ?? 0) + rows.length;
   }

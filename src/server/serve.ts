@@ -1,4 +1,5 @@
 /** HTTP for the page and for downloads, WebSocket for everything that the page shows. */
+import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { basename } from 'node:path';
@@ -64,6 +65,8 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
   const files = readStaticFiles();
   const { log, token, recordings } = options;
   const clients = new Set<PageClient>();
+  // By which pages know that it was started anew.
+  const instance = randomUUID();
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MAX_MESSAGE_BYTES,
@@ -106,6 +109,7 @@ export async function servePage(options: ServeOptions): Promise<PageServer> {
     }
     if (url.pathname === '/recordings') {
       response.setHeader('Content-Type', 'application/json');
+      response.setHeader('Mmiobridge-Server', instance);
       response.end(JSON.stringify(await recordings.list()));
       return;
     }

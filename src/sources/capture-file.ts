@@ -3,6 +3,7 @@ import { escapeBytes } from '../base/escape.ts';
 import { AccessBatch } from '../model/access-batch.ts';
 import type { DamageEvent, RecordingHeader } from '../model/events.ts';
 import { isBatch, type Recording, type StreamItem } from '../model/stream.ts';
+import { FRAME_HEADER_BYTES } from '../wire/frame.ts';
 import { type DamagePiece, type FramePiece, readFrames } from '../wire/frame-reader.ts';
 import {
   type HeaderItem,
@@ -66,17 +67,60 @@ async function* readItems(
   decoder: PayloadDecoder,
   unknownFrames: Map<number, number>,
 ): AsyncGenerator<StreamItem, void, undefined> {
-  let timeNs = 0;
-  for await (const piece of pieces) {
-    const item = piece.kind === 'damage' ? toEvent(piece, timeNs) : decode(decoder, piece, timeNs);
+  for await (const { item, timeNs } of decodePieces(pieces, decoder, true)) {
     if (isUnknown(item)) {
       const before = unknownFrames.get(item.field) ?? 0;
       unknownFrames.set(item.field, before + 1);
       if (before === 0) yield { kind: 'notice', timeNs, text: unknownFrameText(item) };
       continue;
     }
-    timeNs = timeOf(item, timeNs);
-    yield item;
+    if (!isHeader(item)) yield item;
+  }
+}
+
+/** What a frame says, or what is wrong in its place. */
+export interface PlacedItem {
+  readonly item: StreamItem | HeaderItem | UnknownItem;
+  /** Of the frame in the file, and behind it. */
+  readonly from: number;
+  readonly to: number;
+  /** Its time, in ns; of what has none, that of what came before. */
+  readonly timeNs: number;
+  /** The item is a `damage` event, which is told of the file and not by it. */
+  readonly isDamage: boolean;
+}
+
+/**
+ * The items of a capture with where they stand, its first header among them; what is wrong comes as
+ * damage events. Throws MmioError `damaged` if it does not begin as a capture.
+ */
+export function readPlaced(
+  chunks: AsyncIterable<Uint8Array>,
+): AsyncGenerator<PlacedItem, void, undefined> {
+  return decodePieces(readFrames(chunks), new PayloadDecoder(), false);
+}
+
+async function* decodePieces(
+  pieces: AsyncIterable<Piece>,
+  decoder: PayloadDecoder,
+  hasHeader: boolean,
+): AsyncGenerator<PlacedItem, void, undefined> {
+  let timeNs = 0;
+  let hadHeader = hasHeader;
+  for await (const piece of pieces) {
+    const from = piece.offset;
+    if (piece.kind === 'damage') {
+      yield { item: toEvent(piece, timeNs), from, to: from, timeNs, isDamage: true };
+      continue;
+    }
+    const to = from + FRAME_HEADER_BYTES + piece.payload.length;
+    const decoded = decode(decoder, piece, timeNs);
+    const isSecond = hadHeader && isHeader(decoded.item);
+    const found = isSecond ? leftOut(piece, timeNs, 'a second header') : decoded;
+    const { item } = found;
+    hadHeader ||= isHeader(item);
+    if (!isUnknown(item) && !isHeader(item)) timeNs = timeOf(item, timeNs);
+    yield { ...found, from, to, timeNs };
   }
 }
 
@@ -84,18 +128,23 @@ function decode(
   decoder: PayloadDecoder,
   piece: FramePiece,
   timeNs: number,
-): StreamItem | UnknownItem {
-  const { offset, payload } = piece;
-  const evidence = (): string => escapeBytes(payload.subarray(0, EVIDENCE_CHARS), EVIDENCE_CHARS);
+): Pick<PlacedItem, 'item' | 'isDamage'> {
   try {
-    const item = decoder.decode(payload);
-    if (!isHeader(item)) return item;
-    return damageEvent(offset, timeNs, 'a second header; left out', evidence());
+    return { item: decoder.decode(piece.payload), isDamage: false };
   } catch (error) {
     if (!(error instanceof MmioError)) throw error;
     const said = error.evidence === undefined ? '' : ` (${error.evidence})`;
-    return damageEvent(offset, timeNs, `${error.message}${said}; left out`, evidence());
+    return leftOut(piece, timeNs, `${error.message}${said}`);
   }
+}
+
+function leftOut(
+  { offset, payload }: FramePiece,
+  timeNs: number,
+  what: string,
+): Pick<PlacedItem, 'item' | 'isDamage'> {
+  const evidence = escapeBytes(payload.subarray(0, EVIDENCE_CHARS), EVIDENCE_CHARS);
+  return { item: damageEvent(offset, timeNs, `${what}; left out`, evidence), isDamage: true };
 }
 
 function toEvent({ offset, reason, evidence }: DamagePiece, timeNs: number): DamageEvent {
@@ -112,10 +161,10 @@ function timeOf(item: StreamItem, before: number): number {
   return item.length === 0 ? before : (item.timeNs[item.length - 1] ?? before);
 }
 
-function isUnknown(item: StreamItem | UnknownItem): item is UnknownItem {
+function isUnknown(item: PlacedItem['item']): item is UnknownItem {
   return !(item instanceof AccessBatch) && item.kind === 'unknown';
 }
 
-function isHeader(item: StreamItem | HeaderItem | UnknownItem): item is HeaderItem {
+function isHeader(item: PlacedItem['item']): item is HeaderItem {
   return !(item instanceof AccessBatch) && item.kind === 'header';
 }

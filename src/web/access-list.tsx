@@ -4,10 +4,10 @@
  */
 import { batch, computed, effect, signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { copyLines } from './actions.ts';
+import { clearAll, copyLines } from './actions.ts';
 import { count } from '../base/format.ts';
 import { changedBits } from '../analysis/bits.ts';
-import { bitList, hexDigits, moment } from './format.ts';
+import { bitList, hexDigits, holeText, moment } from './format.ts';
 import { arrived, rowAt, rowCount, type Row } from './rows.ts';
 import * as state from './state.ts';
 
@@ -22,6 +22,9 @@ const cursor = signal(0);
 const anchor = signal(0);
 /** Stay at the end as it grows. */
 export const follow = signal(false);
+
+/** To be shown as soon as it is there, in a list that has all. */
+const goal = signal<{ readonly row: number; readonly epoch: number } | undefined>(undefined);
 
 const lastTop = computed(() => Math.max(0, rowCount() - fit.value));
 
@@ -40,6 +43,29 @@ function moveTo(index: number, extend: boolean): void {
   });
 }
 
+/** Shows an access by its number in the recording, whatever hid it. */
+export function goToRow(row: number): void {
+  const hasAll = state.filter.peek() === '' && state.span.peek() === undefined;
+  batch(() => {
+    follow.value = false;
+    state.filter.value = '';
+    clearAll();
+    goal.value = { row, epoch: state.listEpoch.peek() + (hasAll ? 0 : 1) };
+  });
+  document.querySelector<HTMLElement>('#list')?.focus();
+}
+
+effect(() => {
+  const { rows = 0, caughtUp = false } = state.list.value ?? {};
+  const isOfNow = state.listFor.value >= (goal.value?.epoch ?? Infinity);
+  const row = goal.value?.row;
+  if (row === undefined || !isOfNow || (rows <= row && !caughtUp)) return;
+  batch(() => {
+    goal.value = undefined;
+    moveTo(row, false);
+    show(row - Math.floor(fit.peek() / 2));
+  });
+});
 effect(() => {
   void state.listEpoch.value;
   batch(() => {
@@ -148,6 +174,7 @@ export function AccessList() {
         key={index}
         index={index}
         row={rowAt(index)}
+        {...holesAt(index)}
         selected={index >= from && index <= to}
         current={index === cursor.value}
       />,
@@ -221,7 +248,26 @@ function Nothing() {
   return <p class="nothing">{text}</p>;
 }
 
-interface ListRowProps {
+interface HolesAt {
+  /** What is missing before the row, and behind the last; empty: nothing. */
+  readonly before: string;
+  readonly behind: string;
+}
+
+function holesAt(index: number): HolesAt {
+  const holes = state.holes.value;
+  const row = holes.length === 0 ? undefined : rowAt(index);
+  if (row === undefined) return { before: '', behind: '' };
+  const last = index === 0 ? -1 : rowAt(index - 1)?.rowNumber;
+  const isLast = index === rowCount() - 1;
+  const text = (found: readonly state.Hole[]): string => found.map(holeText).join('; ');
+  return {
+    before: text(holes.filter((at) => at.row > (last ?? Infinity) && at.row <= row.rowNumber)),
+    behind: isLast ? text(holes.filter((at) => at.row > row.rowNumber)) : '',
+  };
+}
+
+interface ListRowProps extends HolesAt {
   readonly index: number;
   readonly row: Row | undefined;
   readonly selected: boolean;
@@ -231,7 +277,7 @@ interface ListRowProps {
 const OPS = ['R', 'W', '?'];
 const OP_CLASSES = ['reads', 'writes', ''];
 
-function ListRow({ index, row, selected, current }: ListRowProps) {
+function ListRow({ index, row, selected, current, before, behind }: ListRowProps) {
   const choose = (event: MouseEvent): void => {
     moveTo(index, event.shiftKey);
     if (row !== undefined && !event.shiftKey) state.register.value = row;
@@ -244,10 +290,12 @@ function ListRow({ index, row, selected, current }: ListRowProps) {
       </div>
     );
   }
+  const hole = behind !== '' ? ' hole behind' : before !== '' ? ' hole' : '';
+  const missing = [before, behind].filter(Boolean).join('; ');
   const same = state.sameRegister(state.register.value, row) ? ' same' : '';
   return (
     <div
-      class={classes + same}
+      class={classes + same + hole}
       id={`row-${index}`}
       role="row"
       aria-rowindex={index + 1}
@@ -281,6 +329,11 @@ function ListRow({ index, row, selected, current }: ListRowProps) {
       <span class="c-pc" role="gridcell">
         {row.pc[0] === 0 && row.pc[1] === 0 ? '–' : `0x${hexDigits(row.pc[0], row.pc[1], 8)}`}
       </span>
+      {missing !== '' && (
+        <span class="hole-text" title={missing}>
+          {missing}
+        </span>
+      )}
     </div>
   );
 }
@@ -300,6 +353,7 @@ function Value({ row }: { readonly row: Row }) {
 }
 
 function Bits({ row }: { readonly row: Row }) {
+  if (row.otherWidth) return <i title="The access before was of another width">other width</i>;
   if (row.before === undefined) return <i>first</i>;
   const { set, cleared } = changedBits(row.before, row.value);
   return (

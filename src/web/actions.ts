@@ -1,5 +1,6 @@
 /** What keys and buttons do. */
 import type { Span } from '../analysis/span.ts';
+import { count as total, counted } from '../base/format.ts';
 import { authorized } from './address.ts';
 import { ask } from './connection.ts';
 import { LIST } from './shown.ts';
@@ -26,7 +27,9 @@ export function copyLines(first: number, count: number): Promise<void> {
     const { lines } = await ask({ lines: { slot: LIST, first, count } });
     await navigator.clipboard.writeText(lines ?? '');
     const copied = (lines ?? '').split('\n').length - 1;
-    state.say(`copied ${copied} line${copied === 1 ? '' : 's'} of mmiotrace text`);
+    const what = `${counted(copied, 'line')} of mmiotrace text`;
+    if (copied >= count) state.say(`copied ${what}`);
+    else state.say(`copied the first ${what} only, of ${total(count)}: download the rest`, true);
   });
 }
 

@@ -7,7 +7,7 @@ import { v1 } from '../wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 import { PayloadDecoder } from '../wire/payload.ts';
 import { token } from './address.ts';
-import { LIST, MAP, TIMELINE, toShown } from './shown.ts';
+import { LIST, MAP, TIMELINE, toHole, toShown } from './shown.ts';
 import * as state from './state.ts';
 
 type Request = mmiobridge.v1.PageMessage.$Properties;
@@ -31,6 +31,8 @@ interface Waiting {
 }
 
 const RETRY_MS = 1000;
+/** Of a WebSocket that is closed because its server goes (RFC 6455, 7.4.1). */
+const SERVER_ENDS = 1001;
 
 let socket: WebSocket | undefined;
 let nextId = 1;
@@ -54,6 +56,8 @@ export function connect(recording: string | undefined): void {
   current.binaryType = 'arraybuffer';
   current.addEventListener('open', () => {
     if (socket !== current) return;
+    const was = state.connection.peek();
+    if (was === 'lost' || was === 'ended') state.say('connected again: all is read anew');
     state.forget();
     state.connection.value = 'open';
     watchAll();
@@ -62,10 +66,12 @@ export function connect(recording: string | undefined): void {
     if (socket !== current || !(data instanceof ArrayBuffer)) return;
     onMessage(v1.ServerMessage.decode(new Uint8Array(data)));
   });
-  current.addEventListener('close', () => {
+  current.addEventListener('close', ({ code }) => {
     if (socket !== current) return;
     leave();
-    state.connection.value = 'lost';
+    // Tried again all the same: it may be started anew with the same address.
+    if (code === SERVER_ENDS) state.connection.value = 'ended';
+    else if (state.connection.peek() === 'open') state.connection.value = 'lost';
     retry = setTimeout(() => connect(recording), RETRY_MS);
   });
 }
@@ -104,19 +110,23 @@ function onMessage(message: Reply): void {
   }
   if (message.summary) state.summary.value = message.summary;
   else if (message.frames) onFrames(message.frames.frames ?? []);
+  else if (message.holes) state.holes.value = (message.holes.holes ?? []).map(toHole);
   else if (message.behind) {
     const { accesses = 0 } = message.behind;
     state.missed.value = { accesses: (state.missed.peek()?.accesses ?? 0) + (accesses ?? 0) };
   } else if (message.reset) {
     state.forget();
+    state.say('the file was replaced: another recording begins');
     watchAll();
   } else if (message.selection) {
     const slot = message.selection.slot ?? 0;
     // What was watched before may still be on its way.
     if (watching.has(slot)) return;
     const shown = toShown(message.selection);
-    if (slot === LIST) state.list.value = shown;
-    else if (slot === MAP) state.map.value = shown;
+    if (slot === LIST) {
+      state.list.value = shown;
+      state.listFor.value = state.listEpoch.peek();
+    } else if (slot === MAP) state.map.value = shown;
     else state.timeline.value = shown;
   }
 }
@@ -125,7 +135,6 @@ function onFrames(frames: readonly Uint8Array[]): void {
   const decoder = new PayloadDecoder();
   const { tables } = state.tables.peek();
   const marks = [];
-  const losses = [];
   const notices = [];
   for (const frame of frames) {
     const item = decoder.decode(frame);
@@ -137,19 +146,15 @@ function onFrames(frames: readonly Uint8Array[]): void {
     tables.apply(item);
     if (item.kind === 'mark') marks.push(item);
     else if (item.kind === 'notice') notices.push({ timeNs: item.timeNs, text: item.text });
-    else if (item.kind === 'loss') losses.push(item);
     else if (item.kind === 'coverage') state.coverage.value = item.statement;
-    else if (item.kind === 'end') state.end.value = item;
     else if (item.kind === 'reset') {
       notices.push({ timeNs: item.timeNs, text: `reset of ${tables.deviceName(item.device)}` });
     } else if (item.kind === 'vm-state') notices.push({ timeNs: item.timeNs, text: item.state });
     else if (item.kind === 'failed') notices.push({ timeNs: item.timeNs, text: failureText(item) });
-    else if (item.kind === 'damage') notices.push({ timeNs: item.timeNs, text: item.reason });
   }
   state.tables.value = { tables };
   const byTime = (a: { timeNs: number }, b: { timeNs: number }): number => a.timeNs - b.timeNs;
   if (marks.length > 0) state.marks.value = [...state.marks.peek(), ...marks].toSorted(byTime);
-  if (losses.length > 0) state.losses.value = [...state.losses.peek(), ...losses];
   if (notices.length > 0) state.notices.value = [...state.notices.peek(), ...notices];
 }
 

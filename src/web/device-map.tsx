@@ -4,7 +4,7 @@ import { MAX_REGISTERS } from '../analysis/register-table.ts';
 import type { RegisterCount } from '../analysis/register-counts.ts';
 import { signal } from '@preact/signals';
 import type { Region } from '../model/device.ts';
-import { bytes, count, hex, vendorDevice } from '../base/format.ts';
+import { bytes, count, counted, hex, vendorDevice } from '../base/format.ts';
 import { hexDigits, short } from './format.ts';
 import * as state from './state.ts';
 
@@ -28,31 +28,42 @@ export function DeviceMap() {
     else others.push(one);
   }
   const devices = tables.devices.filter(Boolean);
-  const owners = devices.length === 0 ? [undefined] : devices;
+  const regions = tables.regions.filter(Boolean);
+  const isOwned = (region: Region): boolean => tables.devices[region.device] !== undefined;
+  const owners = regions.every(isOwned) && devices.length > 0 ? devices : [...devices, undefined];
+  const undeclared = [...(shown?.regions ?? [])].filter(([id]) => tables.regions[id] === undefined);
   return (
     <section class="map" aria-label="Device map">
       <div class="map-scroll">
         {owners.map((device) => (
           <div key={device?.id ?? -1}>
             <h2>
-              {device === undefined ? 'no device yet' : device.name}
+              {device?.name ?? (devices.length === 0 ? 'no device yet' : 'of no device')}
               {device !== undefined && (
                 <small>
                   {device.type} {vendorDevice(device.vendorId, device.deviceId)}
                 </small>
               )}
             </h2>
-            {tables.regions
-              .filter((region) => region !== undefined && region.device === (device?.id ?? -1))
+            {regions
+              .filter((region) =>
+                device === undefined ? !isOwned(region) : region.device === device.id,
+              )
               .map((region) => (
                 <RegionMap
                   key={region.id}
                   region={region}
                   traffic={byRegion.get(region.id) ?? []}
+                  all={shown?.regions.get(region.id)}
                   most={most}
                 />
               ))}
           </div>
+        ))}
+        {undeclared.map(([id, { reads, writes }]) => (
+          <p class="not-drawn" key={id}>
+            region {id}, of which nothing was told: {counted(reads + writes, 'access', 'accesses')}
+          </p>
         ))}
         <Busiest traffic={traffic} all={shown?.registerCount ?? 0} others={shown?.others} />
       </div>
@@ -66,10 +77,16 @@ export function DeviceMap() {
 interface RegionMapProps {
   readonly region: Region;
   readonly traffic: readonly RegisterCount[];
+  /** Of all its registers, also those that are not in `traffic`. */
+  readonly all: RegionSum | undefined;
   readonly most: number;
 }
 
-function RegionMap({ region, traffic, most }: RegionMapProps) {
+type RegionSum = ReadsAndWrites & { readonly registers: number };
+
+const NO_SUM: RegionSum = { registers: 0, reads: 0, writes: 0 };
+
+function RegionMap({ region, traffic, all = NO_SUM, most }: RegionMapProps) {
   const lines: { readonly at: number; readonly cells: RegisterCount[] }[] = [];
   for (const one of traffic) {
     const at = Math.floor(one.offset / LINE_BYTES) * LINE_BYTES;
@@ -77,7 +94,10 @@ function RegionMap({ region, traffic, most }: RegionMapProps) {
     if (last?.at === at) last.cells.push(one);
     else if (lines.length < MAX_LINES) lines.push({ at, cells: [one] });
   }
-  const total = traffic.reduce((sum, { reads, writes }) => sum + reads + writes, 0);
+  const total = all.reads + all.writes;
+  const drawn = lines.flatMap(({ cells }) => cells);
+  const rest = drawn.reduce((sum, { reads, writes }) => sum - reads - writes, total);
+  const registers = all.registers - drawn.length;
   const name = region.name.toLowerCase();
   return (
     <div class="region">
@@ -108,6 +128,12 @@ function RegionMap({ region, traffic, most }: RegionMapProps) {
           </div>
         );
       })}
+      {rest > 0 && (
+        <p class="not-drawn">
+          not drawn: {registers > 0 && `${counted(registers, 'register')}, `}
+          {counted(rest, 'access', 'accesses')}
+        </p>
+      )}
     </div>
   );
 }

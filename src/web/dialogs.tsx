@@ -1,9 +1,10 @@
 import type { Span } from '../analysis/span.ts';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
+import { goToRow } from './access-list.tsx';
 import { addMark, download, type Format } from './actions.ts';
 import { bytes, count, hex } from '../base/format.ts';
-import { length, moment } from './format.ts';
+import { holeText, moment } from './format.ts';
 import { RecordingList } from './recording-list.tsx';
 import * as state from './state.ts';
 import { spanText } from './timeline.tsx';
@@ -131,9 +132,9 @@ function Help() {
 
 function Coverage() {
   const statement = state.coverage.value;
-  const losses = state.losses.value;
   const notices = state.notices.value.slice(-100);
   const header = state.header.value;
+  const { doubts } = state.summary.value;
   return (
     <Box title="What the recording has and has not">
       {statement === undefined || statement.ranges.length === 0 ? (
@@ -179,18 +180,17 @@ function Coverage() {
       {statement?.phase === 'head' && (
         <p class="muted">As known at the beginning; the end may say more.</p>
       )}
-      <h3>Lost</h3>
-      {losses.length === 0 ? (
-        <p>Nothing, as far as the recording knows.</p>
-      ) : (
-        <ul>
-          {losses.map(({ timeNs, count: number, durationNs, reason }, at) => (
-            <li key={at}>
-              {moment(timeNs)} s: {number < 0 ? 'an unknown number of' : count(number)} accesses
-              {durationNs > 0 && ` within ${length(durationNs)}`}: {reason}
-            </li>
-          ))}
-        </ul>
+      <h3>Lost or damaged</h3>
+      <Missing />
+      {(doubts ?? []).length > 0 && (
+        <>
+          <h3>It is not what it says</h3>
+          <ul id="doubts">
+            {(doubts ?? []).map((doubt) => (
+              <li key={doubt}>{doubt}</li>
+            ))}
+          </ul>
+        </>
       )}
       {notices.length > 0 && (
         <>
@@ -212,6 +212,37 @@ function Coverage() {
         </p>
       )}
     </Box>
+  );
+}
+
+/** The places where something is missing; each leads there. */
+function Missing() {
+  const holes = state.holes.value;
+  const { lossEvents = 0, damages = 0 } = state.summary.value;
+  const more = (lossEvents ?? 0) + (damages ?? 0) - holes.length;
+  if (holes.length === 0 && more <= 0) {
+    const soFar = state.reading.value ? 'so far' : 'as far as the recording knows';
+    return <p>Nothing, {soFar}.</p>;
+  }
+  return (
+    <ul id="holes">
+      {holes.map((hole, at) => (
+        <li key={at}>
+          <button
+            class="link"
+            title="Show this place in the list"
+            onClick={() => {
+              close();
+              goToRow(hole.row);
+            }}
+          >
+            {moment(hole.fromNs)} s
+          </button>
+          : {holeText(hole)}
+        </li>
+      ))}
+      {more > 0 && <li>and {count(more)} more</li>}
+    </ul>
   );
 }
 

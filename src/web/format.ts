@@ -1,4 +1,6 @@
-/** Numbers as people read them. */
+/** Numbers, and what is missing, as people read them. */
+import { count } from '../base/format.ts';
+import type { Hole } from './state.ts';
 
 /** At most four digits: `1.24M` */
 export function short(value: number): string {
@@ -60,4 +62,12 @@ export function bitList(bits: readonly number[]): string {
     at++;
   }
   return parts.join(',');
+}
+
+/** `3,120 accesses are missing within 1.20 ms: the spool was full` */
+export function holeText({ damage, fromNs, toNs, count: number, reason }: Hole): string {
+  const within = toNs > fromNs ? ` within ${length(toNs - fromNs)}` : '';
+  if (damage) return `damaged${within}: ${reason}`;
+  const many = number < 0 ? 'an unknown number of' : count(number);
+  return `${many} accesses are missing${within}: ${reason}`;
 }

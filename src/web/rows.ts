@@ -17,8 +17,10 @@ export interface Row {
   readonly region: number;
   readonly offset: number;
   readonly value: readonly [number, number];
-  /** What the register held before. */
+  /** What the register held before, if that was of the same width. */
   readonly before: readonly [number, number] | undefined;
+  /** The access before was of another width. */
+  readonly otherWidth: boolean;
   readonly cpu: number;
   readonly pc: readonly [number, number];
 }
@@ -94,6 +96,7 @@ function decode(message: mmiobridge.v1.Rows.$Properties): Row[] {
         region: batch.region[row] ?? 0,
         offset: batch.offset[row] ?? 0,
         value: [batch.valueLo[row] ?? 0, batch.valueHi[row] ?? 0],
+        otherWidth: message.known?.[at] === 2,
         before: message.known?.[at] === 1 ? [lo[at] ?? 0, hi[at] ?? 0] : undefined,
         cpu: batch.cpu[row] ?? -1,
         pc: [batch.pcLo[row] ?? 0, batch.pcHi[row] ?? 0],

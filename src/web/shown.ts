@@ -1,7 +1,7 @@
 import type { HistogramResult } from '../analysis/histogram.ts';
 import type { RegisterCount } from '../analysis/register-counts.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
-import type { Shown } from './state.ts';
+import type { Hole, Shown } from './state.ts';
 
 /** Slots: the list has filter and span, the timeline filter and zoom, the map the span alone. */
 export const LIST = 0;
@@ -25,6 +25,8 @@ export function toShown(message: mmiobridge.v1.Selection.$Properties): Shown {
     registers: toRegisters(message.registers ?? {}),
     registerCount: message.registerCount ?? 0,
     others: { reads: message.otherReads ?? 0, writes: message.otherWrites ?? 0 },
+    regions: toRegions(message.regions ?? {}),
+    unknownNames: message.unknownNames ?? [],
   };
 }
 
@@ -35,6 +37,30 @@ function toHistogram(message: mmiobridge.v1.Histogram.$Properties): HistogramRes
     reads: u32(message.reads),
     writes: u32(message.writes),
     interrupts: u32(message.interrupts),
+  };
+}
+
+function toRegions(message: mmiobridge.v1.Regions.$Properties): Shown['regions'] {
+  const registers = u32(message.registers);
+  const reads = f64(message.reads);
+  const writes = f64(message.writes);
+  const of = (at: number) => ({
+    registers: registers[at] ?? 0,
+    reads: reads[at] ?? 0,
+    writes: writes[at] ?? 0,
+  });
+  const ids = new Uint16Array(aligned(message.region));
+  return new Map([...ids].map((id, at) => [id, of(at)]));
+}
+
+export function toHole(message: mmiobridge.v1.Hole.$Properties): Hole {
+  return {
+    damage: message.damage ?? false,
+    fromNs: message.fromNs ?? 0,
+    toNs: message.toNs ?? 0,
+    row: message.row ?? 0,
+    count: message.count ?? 0,
+    reason: message.reason ?? '',
   };
 }
 

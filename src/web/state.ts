@@ -6,7 +6,7 @@ import type { ReadsAndWrites } from '../analysis/region-counts.ts';
 import type { RegisterCount } from '../analysis/register-counts.ts';
 import type { Span } from '../analysis/span.ts';
 import type { CoverageStatement } from '../model/coverage.ts';
-import type { EndEvent, LossEvent, MarkEvent, RecordingHeader } from '../model/events.ts';
+import type { MarkEvent, RecordingHeader } from '../model/events.ts';
 import { Tables } from '../model/tables.ts';
 import type { mmiobridge } from '../wire/generated/types.ts';
 
@@ -27,9 +27,26 @@ export interface Shown {
   readonly registerCount: number;
   /** Accesses to registers beyond those that are told apart. */
   readonly others: ReadsAndWrites;
+  /** By region: all its traffic, and the number of its registers that are told apart. */
+  readonly regions: ReadonlyMap<number, ReadsAndWrites & { readonly registers: number }>;
+  /** Devices and regions that the filter names and that are not there, for people. */
+  readonly unknownNames: readonly string[];
 }
 
-export type Connection = 'connecting' | 'open' | 'lost' | 'refused';
+/** Where something is missing. */
+export interface Hole {
+  readonly damage: boolean;
+  readonly fromNs: number;
+  readonly toNs: number;
+  /** Number of the first access behind it. */
+  readonly row: number;
+  /** -1: nobody knows. */
+  readonly count: number;
+  readonly reason: string;
+}
+
+/** `ended`: whoever served has said that it ends. */
+export type Connection = 'connecting' | 'open' | 'lost' | 'ended' | 'refused';
 
 /** What `/recordings` tells: see server/recordings.ts. */
 export interface Listed {
@@ -47,13 +64,12 @@ export const chosen = signal<string | undefined>(undefined);
 export const connection = signal<Connection>('connecting');
 export const summary = signal<mmiobridge.v1.Summary.$Properties>({});
 export const header = signal<RecordingHeader | undefined>(undefined);
-export const end = signal<EndEvent | undefined>(undefined);
 /** Devices, regions and mappings; replaced by itself when it has changed. */
 export const tables = signal({ tables: new Tables() });
 export const marks = signal<readonly MarkEvent[]>([]);
-export const losses = signal<readonly LossEvent[]>([]);
+export const holes = signal<readonly Hole[]>([]);
 export const coverage = signal<CoverageStatement | undefined>(undefined);
-/** Events that are rare and worth a line: resets, states of the VM, damage. */
+/** Events that are rare and worth a line: resets, states of the VM, accesses that failed. */
 export const notices = signal<readonly { readonly timeNs: number; readonly text: string }[]>([]);
 
 export const filter = signal('');
@@ -71,6 +87,9 @@ export const map = signal<Shown | undefined>(undefined);
 /** Grows when the list shows something else. */
 export const listEpoch = signal(0);
 
+/** The epoch that `list` is of. */
+export const listFor = signal(0);
+
 /** A word about what just happened, for a moment. */
 export const toast = signal<{ readonly text: string; readonly bad: boolean } | undefined>(
   undefined,
@@ -81,6 +100,8 @@ export const dialog = signal<'help' | 'coverage' | 'mark' | 'download' | 'record
   undefined,
 );
 
+/** Not all of the file has been looked at yet: what is not there may still come. */
+export const reading = computed(() => (summary.value.bytesSeen ?? 0) < (summary.value.bytes ?? 0));
 export const lastTimeNs = computed(() => Math.max(1, summary.value.lastTimeNs ?? 0));
 
 let toastTimer = 0;
@@ -116,10 +137,9 @@ export function registerFilter({ region, offset }: Register): string {
 export function forget(): void {
   summary.value = {};
   header.value = undefined;
-  end.value = undefined;
   tables.value = { tables: new Tables() };
   marks.value = [];
-  losses.value = [];
+  holes.value = [];
   coverage.value = undefined;
   notices.value = [];
   list.value = undefined;

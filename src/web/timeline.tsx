@@ -218,12 +218,14 @@ function mount(element: HTMLDivElement): () => void {
     effect(() => {
       const shown = state.timeline.value;
       void state.zoom.value;
+      // While the device is quiet, the recording goes on all the same.
+      void state.lastTimeNs.value;
       plot?.setData(dataOf(shown?.histogram ?? EMPTY));
       showSpan();
     }),
     effect(() => {
       void state.marks.value;
-      void state.losses.value;
+      void state.holes.value;
       plot?.redraw(false);
     }),
     effect(() => {
@@ -254,7 +256,7 @@ const EMPTY: HistogramResult = {
   interrupts: new Uint32Array(0),
 };
 
-/** Marks as flags, losses as bands. */
+/** Marks as flags, holes as bands. */
 function drawMarks(u: uPlot): void {
   const { ctx, bbox } = u;
   const dpr = devicePixelRatio;
@@ -263,9 +265,11 @@ function drawMarks(u: uPlot): void {
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
   ctx.fillStyle = css('--bad');
-  for (const { timeNs, durationNs } of state.losses.peek()) {
-    const left = u.valToPos(timeNs / 1e9, 'x', true);
-    const right = u.valToPos((timeNs + durationNs) / 1e9, 'x', true);
+  // What comes last stands at the very end, and is to be seen there.
+  const end = bbox.left + bbox.width;
+  for (const { fromNs, toNs } of state.holes.peek()) {
+    const left = Math.min(u.valToPos(fromNs / 1e9, 'x', true), end - 2 * dpr);
+    const right = u.valToPos(toNs / 1e9, 'x', true);
     ctx.globalAlpha = 0.5;
     ctx.fillRect(left, bbox.top, Math.max(2 * dpr, right - left), bbox.height);
   }
@@ -275,12 +279,15 @@ function drawMarks(u: uPlot): void {
   ctx.textAlign = 'left';
   let free = -Infinity;
   for (const { timeNs, text } of state.marks.peek()) {
-    const x = Math.round(u.valToPos(timeNs / 1e9, 'x', true));
+    const at = u.valToPos(timeNs / 1e9, 'x', true);
+    if (at > end + 1) continue;
+    const line = Math.min(Math.round(at), end - dpr);
     ctx.fillStyle = css('--mark');
-    ctx.fillRect(x, bbox.top, dpr, bbox.height);
-    if (x < free) continue;
+    ctx.fillRect(line, bbox.top, dpr, bbox.height);
     const label = text.length > 28 ? `${text.slice(0, 27)}…` : text;
     const width = ctx.measureText(label).width + 8 * dpr;
+    const x = Math.min(line, end - width);
+    if (x < free) continue;
     ctx.fillRect(x, bbox.top, width, 15 * dpr);
     ctx.fillStyle = css('--panel');
     ctx.fillText(label, x + 4 * dpr, bbox.top + 2 * dpr);

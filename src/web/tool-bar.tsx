@@ -98,11 +98,20 @@ function Matches() {
   const all = (summary.reads ?? 0) + (summary.writes ?? 0);
   if (shown === undefined) return <span class="matches">…</span>;
   const busy = !shown.caughtUp && all > 0;
+  // While the file is read, it may still come.
+  const unknown = state.reading.value ? '' : shown.unknownNames.join('. ');
   return (
-    <span class="matches" id="matches" role="status" data-done={String(shown.caughtUp)}>
-      <b>{count(shown.rows)}</b> of {count(all)}
-      {busy && ` (looked at ${Math.floor((100 * shown.seen) / all)} %)`}
-    </span>
+    <>
+      <span class="matches" id="matches" role="status" data-done={String(shown.caughtUp)}>
+        <b>{count(shown.rows)}</b> of {count(all)}
+        {busy && ` (looked at ${Math.floor((100 * shown.seen) / all)} %)`}
+      </span>
+      {unknown !== '' && (
+        <span class="unknown-name" id="filter-unknown" role="status" title={unknown}>
+          {unknown}
+        </span>
+      )}
+    </>
   );
 }
 

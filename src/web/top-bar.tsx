@@ -1,5 +1,6 @@
 import type { CoverageStatement } from '../model/coverage.ts';
 import { v1 } from '../wire/generated/mmiobridge.ts';
+import type { mmiobridge } from '../wire/generated/types.ts';
 import { bytes, count, counted } from '../base/format.ts';
 import { length, short } from './format.ts';
 import * as state from './state.ts';
@@ -11,10 +12,26 @@ const WORDS: Readonly<Record<number, readonly [string, string]>> = {
   [State.STATE_PAUSED]: ['guest paused: no room', 'bad'],
   [State.STATE_DROPPING]: ['dropping accesses', 'bad'],
   [State.STATE_DRAINING]: ['ending', 'run'],
-  [State.STATE_ENDED]: ['finished', 'ok'],
   [State.STATE_AWAY]: ['its host is away', 'warn'],
   [State.STATE_OPEN]: ['no end: cut off, or recorded elsewhere', 'warn'],
 };
+
+const NOT_OPEN = {
+  connecting: 'connecting',
+  lost: 'connection lost, trying again; what is here is from before',
+  ended: 'the program has ended; what is here is from before',
+} as const;
+
+type Summary = mmiobridge.v1.Summary.$Properties;
+
+function stateWords({ state: code, complete }: Summary): readonly [string, string] {
+  if (code === State.STATE_ENDED) {
+    return complete === true ? ['finished', 'ok'] : ['finished, incomplete', 'warn'];
+  }
+  // Its end may still come.
+  if (code === State.STATE_OPEN && state.reading.value) return ['reading', 'run'];
+  return WORDS[code ?? State.STATE_UNSPECIFIED] ?? ['connecting', 'warn'];
+}
 
 /** Is it running, at what rate, is anything lost or bypassed. */
 export function TopBar() {
@@ -113,14 +130,15 @@ function Figure({ name, value, class: className, id, title }: FigureProps) {
 
 function StateBadge() {
   const connection = state.connection.value;
+  const listed = state.recordings.value;
   if (connection === 'refused') {
+    const anew = listed === undefined ? '' : 'the program was started anew; ';
     return (
       <span class="state bad" id="state" role="status">
-        refused: open the address that the program printed
+        refused: {anew}open the address that the program printed
       </span>
     );
   }
-  const listed = state.recordings.value;
   if (listed !== undefined && state.chosen.value === undefined && connection !== 'lost') {
     return (
       <span class="state ok" id="state" role="status">
@@ -129,15 +147,18 @@ function StateBadge() {
     );
   }
   if (connection !== 'open') {
-    const text = connection === 'lost' ? 'connection lost, trying again' : 'connecting';
     return (
-      <span class={`state ${connection === 'lost' ? 'bad' : 'warn'}`} id="state" role="status">
-        {text}
+      <span
+        class={`state ${connection === 'connecting' ? 'warn' : 'bad'}`}
+        id="state"
+        role="status"
+      >
+        {NOT_OPEN[connection]}
       </span>
     );
   }
   const { state: code, stalled } = state.summary.value;
-  const [word, kind] = WORDS[code ?? 0] ?? ['connecting', 'warn'];
+  const [word, kind] = stateWords(state.summary.value);
   const why = stalled && (code === State.STATE_AWAY ? word : 'waiting for room');
   return (
     <span class={`state ${stalled ? 'bad' : kind}`} id="state" role="status">
@@ -147,7 +168,7 @@ function StateBadge() {
 }
 
 function LossBadge() {
-  const { lost = 0, lossEvents = 0, damages = 0, unknownFrames = 0 } = state.summary.value;
+  const { lost = 0, lossEvents = 0, damages = 0, unknownFrames = 0, doubts } = state.summary.value;
   const parts = [];
   if ((lossEvents ?? 0) > 0) {
     parts.push(
@@ -156,6 +177,8 @@ function LossBadge() {
   }
   if ((damages ?? 0) > 0) parts.push(counted(damages ?? 0, 'damaged place'));
   if ((unknownFrames ?? 0) > 0) parts.push(`${unknownFrames} frames of a newer version left out`);
+  if ((doubts ?? []).length > 0) parts.push('not what it says');
+  const nothing = state.reading.value ? 'nothing lost so far' : 'nothing lost';
   return (
     <button
       class={`badge ${parts.length === 0 ? 'ok' : 'bad'}`}
@@ -163,7 +186,7 @@ function LossBadge() {
       onClick={() => (state.dialog.value = 'coverage')}
       title="What is missing, and where (c)"
     >
-      {parts.length === 0 ? 'nothing lost' : parts.join(', ')}
+      {parts.length === 0 ? nothing : parts.join(', ')}
     </button>
   );
 }
@@ -183,6 +206,7 @@ function CoverageBadge() {
 }
 
 function coverageWords(statement: CoverageStatement | undefined): readonly [string, string] {
+  if (statement === undefined && state.reading.value) return ['coverage not read yet', 'ok'];
   if (statement === undefined || statement.ranges.length === 0) return ['coverage unknown', 'warn'];
   const bypassed = statement.ranges.filter((range) => range.state === 'bypassed');
   const unseen = statement.ranges.filter((range) => range.state === 'emulated');

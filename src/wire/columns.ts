@@ -37,7 +37,7 @@ export const Field = {
 
 /** The bytes of the elements `from` to `to`, as they lie in memory; nothing is copied. */
 export function bytesOf(
-  array: Uint8Array | Uint16Array | Int16Array | Uint32Array,
+  array: Uint8Array | Uint16Array | Int16Array | Uint32Array | Float64Array,
   from: number,
   to: number,
 ): Uint8Array {

@@ -1,5 +1,5 @@
 import type { AccessBatch } from '../../model/access-batch.ts';
-import type { Region } from '../../model/device.ts';
+import type { Device, Region } from '../../model/device.ts';
 import { answersTo } from '../../model/device.ts';
 import type { Tables } from '../../model/tables.ts';
 import type { Compare, Filter, NumberField, Range, Wide } from './parse.ts';
@@ -66,12 +66,19 @@ function isNamed(
   names: readonly string[],
   tables: Tables,
 ): boolean {
-  if (of === 'region') return names.includes(region.name.toLowerCase());
+  if (of === 'region') return names.some((name) => regionIsNamed(region, name));
   const device = tables.devices[region.device];
-  return (
-    device !== undefined &&
-    names.some((name) => device.name.toLowerCase() === name || answersTo(device, name))
-  );
+  return device !== undefined && names.some((name) => deviceIsNamed(device, name));
+}
+
+/** @param name in lower case */
+export function regionIsNamed(region: Region, name: string): boolean {
+  return region.name.toLowerCase() === name;
+}
+
+/** @param name in lower case */
+export function deviceIsNamed(device: Device, name: string): boolean {
+  return device.name.toLowerCase() === name || answersTo(device, name);
 }
 
 function inRange(field: NumberField, { from, to }: Range, tables: Tables): Predicate {

@@ -32,6 +32,7 @@ const POLL_MS = 10;
 /** A read that brings this much says that we are behind: the next follows at once. */
 const BEHIND_BYTES = 512 * 1024;
 const CHECKPOINT_MS = 1000;
+const DAMAGED = 'a line of the log came only in part: what else could not be written is not here';
 /** Firmware moves BARs dozens of times: between two it is not asked each time how they are mapped. */
 const LOOK_MS = 100;
 /** How long QEMU is given to close a segment, where we cannot see whether it has. */
@@ -228,6 +229,11 @@ export class Recorder {
         await this.#lookAtMemory();
       }
       attribution.take(item);
+      await this.#drainAttribution();
+      if (!('kind' in item) || item.kind !== 'damage') continue;
+      // Whoever writes the spool writes whole lines, unless there is no room: then more is missing.
+      const { timeNs } = item;
+      attribution.take({ kind: 'loss', timeNs, count: -1, durationNs: 0, reason: DAMAGED });
       await this.#drainAttribution();
     }
   }

@@ -5448,11 +5448,12 @@ const mmiobridge = $root.mmiobridge = (() => {
             ServerMessage.prototype.failure = null;
             ServerMessage.prototype.behind = null;
             ServerMessage.prototype.reset = null;
+            ServerMessage.prototype.holes = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(ServerMessage.prototype, "body", {
-                get: $util.oneOfGetter($oneOfFields = ["frames", "summary", "selection", "rows", "history", "lines", "done", "failure", "behind", "reset"]),
+                get: $util.oneOfGetter($oneOfFields = ["frames", "summary", "selection", "rows", "history", "lines", "done", "failure", "behind", "reset", "holes"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -5485,6 +5486,8 @@ const mmiobridge = $root.mmiobridge = (() => {
                     $root.mmiobridge.v1.Behind.encode(message.behind, writer.uint32(82).fork(), _depth + 1).ldelim();
                 if (message.reset != null && $Object.hasOwnProperty.call(message, "reset"))
                     $root.mmiobridge.v1.Done.encode(message.reset, writer.uint32(90).fork(), _depth + 1).ldelim();
+                if (message.holes != null && $Object.hasOwnProperty.call(message, "holes"))
+                    $root.mmiobridge.v1.Holes.encode(message.holes, writer.uint32(98).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5595,6 +5598,13 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 break;
                             message.reset = $root.mmiobridge.v1.Done.decode(reader, reader.size(), $undefined, _depth + 1, message.reset);
                             message.body = "reset";
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 2)
+                                break;
+                            message.holes = $root.mmiobridge.v1.Holes.decode(reader, reader.size(), $undefined, _depth + 1, message.holes);
+                            message.body = "holes";
                             continue;
                         }
                     }
@@ -5764,6 +5774,231 @@ const mmiobridge = $root.mmiobridge = (() => {
             };
 
             return Done;
+        })();
+
+        v1.Holes = (function() {
+
+            const Holes = function (properties) {
+                this.holes = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Holes.prototype.holes = $util.emptyArray;
+
+            Holes.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.holes != null && message.holes.length)
+                    for (let i = 0; i < message.holes.length; ++i)
+                        $root.mmiobridge.v1.Hole.encode(message.holes[i], writer.uint32(10).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Holes.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.mmiobridge.v1.Holes();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.holes && message.holes.length))
+                                message.holes = [];
+                            message.holes.push($root.mmiobridge.v1.Hole.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return Holes;
+        })();
+
+        v1.Hole = (function() {
+
+            const Hole = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Hole.prototype.damage = false;
+            Hole.prototype.fromNs = 0;
+            Hole.prototype.toNs = 0;
+            Hole.prototype.row = 0;
+            Hole.prototype.count = 0;
+            Hole.prototype.reason = "";
+
+            Hole.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.damage != null && $Object.hasOwnProperty.call(message, "damage") && message.damage !== false)
+                    writer.uint32(8).bool(message.damage);
+                if (message.fromNs != null && $Object.hasOwnProperty.call(message, "fromNs") && !$Object.is(message.fromNs, 0))
+                    writer.uint32(17).double(message.fromNs);
+                if (message.toNs != null && $Object.hasOwnProperty.call(message, "toNs") && !$Object.is(message.toNs, 0))
+                    writer.uint32(25).double(message.toNs);
+                if (message.row != null && $Object.hasOwnProperty.call(message, "row") && !$Object.is(message.row, 0))
+                    writer.uint32(33).double(message.row);
+                if (message.count != null && $Object.hasOwnProperty.call(message, "count") && !$Object.is(message.count, 0))
+                    writer.uint32(41).double(message.count);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(50).string(message.reason);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Hole.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.mmiobridge.v1.Hole();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.damage = value;
+                            else
+                                delete message.damage;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.fromNs = value;
+                            else
+                                delete message.fromNs;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.toNs = value;
+                            else
+                                delete message.toNs;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.row = value;
+                            else
+                                delete message.row;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.count = value;
+                            else
+                                delete message.count;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return Hole;
         })();
 
         v1.Failure = (function() {
@@ -5969,6 +6204,7 @@ const mmiobridge = $root.mmiobridge = (() => {
         v1.Summary = (function() {
 
             const Summary = function (properties) {
+                this.doubts = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -5992,6 +6228,8 @@ const mmiobridge = $root.mmiobridge = (() => {
             Summary.prototype.spoolBytes = 0;
             Summary.prototype.spoolLimitBytes = 0;
             Summary.prototype.unknownFrames = 0;
+            Summary.prototype.doubts = $util.emptyArray;
+            Summary.prototype.complete = false;
 
             Summary.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -6034,6 +6272,11 @@ const mmiobridge = $root.mmiobridge = (() => {
                     writer.uint32(129).double(message.spoolLimitBytes);
                 if (message.unknownFrames != null && $Object.hasOwnProperty.call(message, "unknownFrames") && !$Object.is(message.unknownFrames, 0))
                     writer.uint32(137).double(message.unknownFrames);
+                if (message.doubts != null && message.doubts.length)
+                    for (let i = 0; i < message.doubts.length; ++i)
+                        writer.uint32(146).string(message.doubts[i]);
+                if (message.complete != null && $Object.hasOwnProperty.call(message, "complete") && message.complete !== false)
+                    writer.uint32(152).bool(message.complete);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6220,6 +6463,23 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 delete message.unknownFrames;
                             continue;
                         }
+                    case 18: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.doubts && message.doubts.length))
+                                message.doubts = [];
+                            message.doubts.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 19: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.complete = value;
+                            else
+                                delete message.complete;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -6256,6 +6516,7 @@ const mmiobridge = $root.mmiobridge = (() => {
         v1.Selection = (function() {
 
             const Selection = function (properties) {
+                this.unknownNames = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -6273,6 +6534,8 @@ const mmiobridge = $root.mmiobridge = (() => {
             Selection.prototype.registerCount = 0;
             Selection.prototype.otherReads = 0;
             Selection.prototype.otherWrites = 0;
+            Selection.prototype.regions = null;
+            Selection.prototype.unknownNames = $util.emptyArray;
 
             Selection.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -6303,6 +6566,11 @@ const mmiobridge = $root.mmiobridge = (() => {
                     writer.uint32(81).double(message.otherReads);
                 if (message.otherWrites != null && $Object.hasOwnProperty.call(message, "otherWrites") && !$Object.is(message.otherWrites, 0))
                     writer.uint32(89).double(message.otherWrites);
+                if (message.regions != null && $Object.hasOwnProperty.call(message, "regions"))
+                    $root.mmiobridge.v1.Regions.encode(message.regions, writer.uint32(98).fork(), _depth + 1).ldelim();
+                if (message.unknownNames != null && message.unknownNames.length)
+                    for (let i = 0; i < message.unknownNames.length; ++i)
+                        writer.uint32(106).string(message.unknownNames[i]);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6429,6 +6697,20 @@ const mmiobridge = $root.mmiobridge = (() => {
                                 delete message.otherWrites;
                             continue;
                         }
+                    case 12: {
+                            if (wireType !== 2)
+                                break;
+                            message.regions = $root.mmiobridge.v1.Regions.decode(reader, reader.size(), $undefined, _depth + 1, message.regions);
+                            continue;
+                        }
+                    case 13: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.unknownNames && message.unknownNames.length))
+                                message.unknownNames = [];
+                            message.unknownNames.push(reader.stringVerify());
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -6447,6 +6729,124 @@ const mmiobridge = $root.mmiobridge = (() => {
             };
 
             return Selection;
+        })();
+
+        v1.Regions = (function() {
+
+            const Regions = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Regions.prototype.region = $util.newBuffer([]);
+            Regions.prototype.registers = $util.newBuffer([]);
+            Regions.prototype.reads = $util.newBuffer([]);
+            Regions.prototype.writes = $util.newBuffer([]);
+
+            Regions.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.region != null && $Object.hasOwnProperty.call(message, "region") && message.region.length)
+                    writer.uint32(10).bytes(message.region);
+                if (message.registers != null && $Object.hasOwnProperty.call(message, "registers") && message.registers.length)
+                    writer.uint32(18).bytes(message.registers);
+                if (message.reads != null && $Object.hasOwnProperty.call(message, "reads") && message.reads.length)
+                    writer.uint32(26).bytes(message.reads);
+                if (message.writes != null && $Object.hasOwnProperty.call(message, "writes") && message.writes.length)
+                    writer.uint32(34).bytes(message.writes);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Regions.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.mmiobridge.v1.Regions();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.region = value;
+                            else
+                                delete message.region;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.registers = value;
+                            else
+                                delete message.registers;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.reads = value;
+                            else
+                                delete message.reads;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.writes = value;
+                            else
+                                delete message.writes;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return Regions;
         })();
 
         v1.Histogram = (function() {

@@ -3658,8 +3658,11 @@ export declare namespace mmiobridge {
             /** ServerMessage reset. */
             reset?: (mmiobridge.v1.Done.$Properties|null);
 
+            /** ServerMessage holes. */
+            holes?: (mmiobridge.v1.Holes.$Properties|null);
+
             /** ServerMessage body. */
-            body?: ("frames"|"summary"|"selection"|"rows"|"history"|"lines"|"done"|"failure"|"behind"|"reset");
+            body?: ("frames"|"summary"|"selection"|"rows"|"history"|"lines"|"done"|"failure"|"behind"|"reset"|"holes");
 
             /**
              * Encodes the specified ServerMessage message. Does not implicitly {@link mmiobridge.v1.ServerMessage.verify|verify} messages.
@@ -3718,8 +3721,11 @@ export declare namespace mmiobridge {
                 /** ServerMessage reset */
                 reset?: (mmiobridge.v1.Done.$Properties|null);
 
+                /** ServerMessage holes */
+                holes?: (mmiobridge.v1.Holes.$Properties|null);
+
                 /** ServerMessage body */
-                body?: ("frames"|"summary"|"selection"|"rows"|"history"|"lines"|"done"|"failure"|"behind"|"reset");
+                body?: ("frames"|"summary"|"selection"|"rows"|"history"|"lines"|"done"|"failure"|"behind"|"reset"|"holes");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -3738,9 +3744,10 @@ export declare namespace mmiobridge {
               failure?: mmiobridge.v1.Failure.$Shape|null;
               behind?: mmiobridge.v1.Behind.$Shape|null;
               reset?: mmiobridge.v1.Done.$Shape|null;
+              holes?: mmiobridge.v1.Holes.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ body?: undefined; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "frames"; frames: mmiobridge.v1.Frames.$Shape; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "summary"; frames?: null; summary: mmiobridge.v1.Summary.$Shape; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "selection"; frames?: null; summary?: null; selection: mmiobridge.v1.Selection.$Shape; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "rows"; frames?: null; summary?: null; selection?: null; rows: mmiobridge.v1.Rows.$Shape; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "history"; frames?: null; summary?: null; selection?: null; rows?: null; history: mmiobridge.v1.History.$Shape; lines?: null; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "lines"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines: string; done?: null; failure?: null; behind?: null; reset?: null }|{ body?: "done"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done: mmiobridge.v1.Done.$Shape; failure?: null; behind?: null; reset?: null }|{ body?: "failure"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure: mmiobridge.v1.Failure.$Shape; behind?: null; reset?: null }|{ body?: "behind"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind: mmiobridge.v1.Behind.$Shape; reset?: null }|{ body?: "reset"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset: mmiobridge.v1.Done.$Shape })
+              ({ body?: undefined; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "frames"; frames: mmiobridge.v1.Frames.$Shape; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "summary"; frames?: null; summary: mmiobridge.v1.Summary.$Shape; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "selection"; frames?: null; summary?: null; selection: mmiobridge.v1.Selection.$Shape; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "rows"; frames?: null; summary?: null; selection?: null; rows: mmiobridge.v1.Rows.$Shape; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "history"; frames?: null; summary?: null; selection?: null; rows?: null; history: mmiobridge.v1.History.$Shape; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "lines"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines: string; done?: null; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "done"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done: mmiobridge.v1.Done.$Shape; failure?: null; behind?: null; reset?: null; holes?: null }|{ body?: "failure"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure: mmiobridge.v1.Failure.$Shape; behind?: null; reset?: null; holes?: null }|{ body?: "behind"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind: mmiobridge.v1.Behind.$Shape; reset?: null; holes?: null }|{ body?: "reset"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset: mmiobridge.v1.Done.$Shape; holes?: null }|{ body?: "holes"; frames?: null; summary?: null; selection?: null; rows?: null; history?: null; lines?: null; done?: null; failure?: null; behind?: null; reset?: null; holes: mmiobridge.v1.Holes.$Shape })
             );
         }
 
@@ -3850,6 +3857,150 @@ export declare namespace mmiobridge {
 
             /** Shape of a Done. */
             type $Shape = mmiobridge.v1.Done.$Properties;
+        }
+
+        /**
+         * Properties of a Holes.
+         * @deprecated Use mmiobridge.v1.Holes.$Properties instead.
+         */
+        interface IHoles extends mmiobridge.v1.Holes.$Properties {
+        }
+
+        /** Represents a Holes. */
+        class Holes {
+
+            /**
+             * Constructs a new Holes.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Holes.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Holes holes. */
+            holes: mmiobridge.v1.Hole.$Properties[];
+
+            /**
+             * Encodes the specified Holes message. Does not implicitly {@link mmiobridge.v1.Holes.verify|verify} messages.
+             * @param message Holes message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Holes.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Holes message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Holes & mmiobridge.v1.Holes.$Shape} Holes
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Holes & mmiobridge.v1.Holes.$Shape;
+        }
+
+        namespace Holes {
+
+            /** Properties of a Holes. */
+            interface $Properties {
+
+                /** Holes holes */
+                holes?: (mmiobridge.v1.Hole.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Holes. */
+            type $Shape = mmiobridge.v1.Holes.$Properties;
+        }
+
+        /**
+         * Properties of a Hole.
+         * @deprecated Use mmiobridge.v1.Hole.$Properties instead.
+         */
+        interface IHole extends mmiobridge.v1.Hole.$Properties {
+        }
+
+        /** Represents a Hole. */
+        class Hole {
+
+            /**
+             * Constructs a new Hole.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Hole.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Hole damage. */
+            damage: boolean;
+
+            /** Hole fromNs. */
+            fromNs: number;
+
+            /** Hole toNs. */
+            toNs: number;
+
+            /** Hole row. */
+            row: number;
+
+            /** Hole count. */
+            count: number;
+
+            /** Hole reason. */
+            reason: string;
+
+            /**
+             * Encodes the specified Hole message. Does not implicitly {@link mmiobridge.v1.Hole.verify|verify} messages.
+             * @param message Hole message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Hole.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Hole message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Hole & mmiobridge.v1.Hole.$Shape} Hole
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Hole & mmiobridge.v1.Hole.$Shape;
+        }
+
+        namespace Hole {
+
+            /** Properties of a Hole. */
+            interface $Properties {
+
+                /** Hole damage */
+                damage?: (boolean|null);
+
+                /** Hole fromNs */
+                fromNs?: (number|null);
+
+                /** Hole toNs */
+                toNs?: (number|null);
+
+                /** Hole row */
+                row?: (number|null);
+
+                /** Hole count */
+                count?: (number|null);
+
+                /** Hole reason */
+                reason?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Hole. */
+            type $Shape = mmiobridge.v1.Hole.$Properties;
         }
 
         /**
@@ -4054,6 +4205,12 @@ export declare namespace mmiobridge {
             /** Summary unknownFrames. */
             unknownFrames: number;
 
+            /** Summary doubts. */
+            doubts: string[];
+
+            /** Summary complete. */
+            complete: boolean;
+
             /**
              * Encodes the specified Summary message. Does not implicitly {@link mmiobridge.v1.Summary.verify|verify} messages.
              * @param message Summary message or plain object to encode
@@ -4128,6 +4285,12 @@ export declare namespace mmiobridge {
 
                 /** Summary unknownFrames */
                 unknownFrames?: (number|null);
+
+                /** Summary doubts */
+                doubts?: (string[]|null);
+
+                /** Summary complete */
+                complete?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -4217,6 +4380,12 @@ export declare namespace mmiobridge {
             /** Selection otherWrites. */
             otherWrites: number;
 
+            /** Selection regions. */
+            regions?: (mmiobridge.v1.Regions.$Properties|null);
+
+            /** Selection unknownNames. */
+            unknownNames: string[];
+
             /**
              * Encodes the specified Selection message. Does not implicitly {@link mmiobridge.v1.Selection.verify|verify} messages.
              * @param message Selection message or plain object to encode
@@ -4274,12 +4443,93 @@ export declare namespace mmiobridge {
                 /** Selection otherWrites */
                 otherWrites?: (number|null);
 
+                /** Selection regions */
+                regions?: (mmiobridge.v1.Regions.$Properties|null);
+
+                /** Selection unknownNames */
+                unknownNames?: (string[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a Selection. */
             type $Shape = mmiobridge.v1.Selection.$Properties;
+        }
+
+        /**
+         * Properties of a Regions.
+         * @deprecated Use mmiobridge.v1.Regions.$Properties instead.
+         */
+        interface IRegions extends mmiobridge.v1.Regions.$Properties {
+        }
+
+        /** Represents a Regions. */
+        class Regions {
+
+            /**
+             * Constructs a new Regions.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: mmiobridge.v1.Regions.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Regions region. */
+            region: Uint8Array;
+
+            /** Regions registers. */
+            registers: Uint8Array;
+
+            /** Regions reads. */
+            reads: Uint8Array;
+
+            /** Regions writes. */
+            writes: Uint8Array;
+
+            /**
+             * Encodes the specified Regions message. Does not implicitly {@link mmiobridge.v1.Regions.verify|verify} messages.
+             * @param message Regions message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: mmiobridge.v1.Regions.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Regions message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {mmiobridge.v1.Regions & mmiobridge.v1.Regions.$Shape} Regions
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): mmiobridge.v1.Regions & mmiobridge.v1.Regions.$Shape;
+        }
+
+        namespace Regions {
+
+            /** Properties of a Regions. */
+            interface $Properties {
+
+                /** Regions region */
+                region?: (Uint8Array|null);
+
+                /** Regions registers */
+                registers?: (Uint8Array|null);
+
+                /** Regions reads */
+                reads?: (Uint8Array|null);
+
+                /** Regions writes */
+                writes?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Regions. */
+            type $Shape = mmiobridge.v1.Regions.$Properties;
         }
 
         /**
