@@ -116,7 +116,9 @@ function judge(text: string, status: number | null, mayMiss: boolean): Omit<Roun
   const { pairs, gaps } = read;
   const complete = toldAtEnd(text).how === 'complete';
   if (complete && gaps.length > 0) faults.push(`complete, with ${gaps.length} gaps`);
-  if (!mayMiss && gaps.length > 0)
+  // Without its recorder, QEMU itself fills the spool's file system.
+  const isExplained = mayMiss || text.includes('the file system of the spool was full');
+  if (!isExplained && gaps.length > 0)
     faults.push(`${gaps.length} gaps, and nothing that explains them`);
   faults.push(...miscounted(read));
   if (status !== 130) faults.push(`it ended with status ${status}`);
