@@ -278,6 +278,31 @@ describe('the state', () => {
   });
 });
 
+test.each([
+  ['half of it', (text: string) => text.slice(0, text.length / 2), 'is not whole'],
+  ['another version', (text: string) => text.replace('"version":1', '"version":9'), 'version 9'],
+  ['without points', (text: string) => text.replace(/"points":\[.*\],/, '"points":[],'), 'points'],
+])('state that is damaged (%s) is refused with the file and the reason', async (_, spoil, why) => {
+  const { sender, sink } = await friend('gpu');
+  await write(sink, SAMPLE_ITEMS.slice(0, 6));
+  const resumeAt = await sink.flush();
+  await sender.sync();
+  sender.drop();
+  await vi.waitFor(() => expect(said.join()).toContain('gpu: connection lost'), SOON);
+  const [name = ''] = readdirSync(join(dir, 'state')).filter((file) => file.endsWith('.json'));
+  const path = join(dir, 'state', name);
+  const text = readFileSync(path, 'utf8');
+  expect(spoil(text)).not.toBe(text);
+  writeFileSync(path, spoil(text));
+  const again = friend('gpu', { resumeAt });
+  await expect(again).rejects.toMatchObject({ code: 'refused' });
+  await expect(again).rejects.toMatchObject({
+    evidence: expect.stringContaining(why) as string,
+  });
+  // Nothing of what was collected is gone.
+  expect(readFileSync(path, 'utf8')).toBe(spoil(text));
+});
+
 describe('a stranger', () => {
   test.each([
     ['without a token', hello({ token: '' }), 'it has no token'],

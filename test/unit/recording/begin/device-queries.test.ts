@@ -1,8 +1,10 @@
 import { expect, test, vi } from 'vitest';
 import { Devices } from '../../../../src/attribution/devices.ts';
 import { MmioError } from '../../../../src/base/errors.ts';
+import type { Device } from '../../../../src/model/device.ts';
 import type { QmpClient } from '../../../../src/qmp/client.ts';
-import { learnPatiently } from '../../../../src/recording/begin/device-queries.ts';
+import { learnPatiently, requireSelected } from '../../../../src/recording/begin/device-queries.ts';
+import { GPU, NIC } from '../../../support/recorded.ts';
 
 /** A QEMU whose QMP answers like this, in turn; the last answer holds. */
 function vmOf(...answers: readonly (MmioError | readonly unknown[])[]) {
@@ -38,4 +40,14 @@ test('a VM that is gone has nothing to say', async () => {
   const notice = vi.fn<(message: string) => void>();
   await learnPatiently({ ...vm, isAlive: false }, new Devices([]), notice);
   expect(notice).not.toHaveBeenCalled();
+});
+
+test('an address that is one device on the host and another in the guest is not guessed', () => {
+  const devices = (guestBus: number) => {
+    const state = (device: Device) => ({ device, selected: false });
+    const states = [state({ ...GPU, bus: 0 }), state({ ...NIC, bus: guestBus, devfn: 0 })];
+    return { states, selected: states, answers: () => true } as unknown as Devices;
+  };
+  expect(() => requireSelected(devices(1), ['01:00.0'])).toThrow('fits two devices');
+  expect(() => requireSelected(devices(2), ['01:00.0'])).not.toThrow();
 });
