@@ -1,4 +1,4 @@
-import type { QemuAbilities } from '../machine/qemu-abilities.ts';
+import { isOlder, type QemuAbilities } from '../machine/qemu-abilities.ts';
 import { NO_MMAP, VFIO_PROPERTIES } from '../machine/vfio-properties.ts';
 import { MmioError } from '../base/errors.ts';
 import { Check, type CheckResult } from './check.ts';
@@ -34,10 +34,8 @@ export function checkQemu(
 }
 
 function checkVersion(name: string, { version }: QemuAbilities): CheckResult {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  const isOld = major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]);
   const evidence = `${version} (${name})`;
-  return isOld
+  return isOlder(version, OLDEST)
     ? program.warning(`${evidence} is older than ${OLDEST.join('.')}`, 'use a newer QEMU')
     : program.ok(evidence);
 }

@@ -9,10 +9,13 @@ import { isObject } from '../qmp/protocol.ts';
 import { scanArgv } from './argv-scan.ts';
 import { shellQuote } from './dry-run.ts';
 import { parseOptionValue } from './option-value.ts';
+import { isOlder, versionOf } from './qemu-abilities.ts';
 
 /** The versions of QEMU's plugin interface that there is an object for, newest first. */
 const APIS = [7, 4] as const;
 
+/** The first whose plugins can tell values. */
+const OLDEST = [9, 2] as const;
 const ANSWER_LIMIT_MS = 20_000;
 const SOURCES = fileURLToPath(new URL('../../qemu-scripts/plugin', import.meta.url));
 const LOG_INSTEAD = "record from QEMU's own log instead: --source log";
@@ -39,6 +42,8 @@ export function pluginDir(): string {
 export async function findPlugin(argv: readonly string[]): Promise<Plugin> {
   const { command } = scanArgv(argv);
   requireTcg(argv);
+  // Before what could be mended in vain.
+  await requireNewEnough(command);
   const said: string[] = [];
   for (const api of APIS) {
     const path = join(pluginDir(), `mmio-plugin-${api}.so`);
@@ -58,7 +63,16 @@ export async function findPlugin(argv: readonly string[]): Promise<Plugin> {
   }
   throw new MmioError('refused', `${program} does not take the plugin`, {
     evidence: words === '' ? 'it said nothing' : words,
-    hint: `QEMU 9.2 and later has the interface that it needs; ${LOG_INSTEAD}`,
+    hint: LOG_INSTEAD,
+  });
+}
+
+async function requireNewEnough(command: readonly string[]): Promise<void> {
+  const version = await versionOf(command);
+  if (version === undefined || !isOlder(version, OLDEST)) return;
+  throw new MmioError('refused', `QEMU ${version} is too old for the plugin`, {
+    evidence: `${command.join(' ')} --version`,
+    hint: `QEMU ${OLDEST.join('.')} and later has the interface that it needs; ${LOG_INSTEAD}`,
   });
 }
 

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { processIds } from '../base/proc-fs.ts';
+import { openFlagsOf, processIds } from '../base/proc-fs.ts';
 
 /** The process that a thread belongs to, and who runs it. */
 export interface ThreadOwner {
@@ -25,22 +25,42 @@ export function processOfThread(threadId: number): ThreadOwner | undefined {
  * ` (deleted)`. undefined if we are not permitted to look, or there is no such process.
  */
 export function openFilesOf(pid: number): readonly string[] | undefined {
+  return descriptorsOf(pid, (_, path) => path);
+}
+
+const ACCESS_MODE = 0o3;
+const WRITE_ONLY = 0o1;
+
+/**
+ * The files that a process has open for writing alone, each by its descriptor and path: `7 /tmp/log`.
+ * undefined as with `openFilesOf`.
+ */
+export function filesWrittenBy(pid: number): readonly string[] | undefined {
+  return descriptorsOf(pid, (fd, path) =>
+    (openFlagsOf(pid, fd) & ACCESS_MODE) === WRITE_ONLY ? `${fd} ${path}` : undefined,
+  );
+}
+
+function descriptorsOf(
+  pid: number,
+  take: (fd: string, path: string) => string | undefined,
+): readonly string[] | undefined {
   let names: string[];
   try {
     names = readdirSync(`/proc/${pid}/fd`);
   } catch {
     return undefined;
   }
-  const paths: string[] = [];
-  for (const name of names) {
+  return names.flatMap((name) => {
     try {
-      const target = readlinkSync(`/proc/${pid}/fd/${name}`);
-      if (target.startsWith('/')) paths.push(target);
+      const path = readlinkSync(`/proc/${pid}/fd/${name}`);
+      const taken = path.startsWith('/') ? take(name, path) : undefined;
+      return taken === undefined ? [] : [taken];
     } catch {
       // Closed since it was listed.
+      return [];
     }
-  }
-  return paths;
+  });
 }
 
 /** The words of its command line; empty if it is gone, or a kernel thread. */

@@ -53,6 +53,21 @@ export async function askProgram(program: string): Promise<QemuAbilities> {
   };
 }
 
+/**
+ * The version of the program that the words start, such as `7.2.22`; undefined where it does not say
+ * so.
+ */
+export async function versionOf(command: readonly string[]): Promise<string | undefined> {
+  const [program = '', ...before] = command;
+  return versionIn(await run(program, [...before, '--version']).catch(() => ''));
+}
+
+/** Whether it is older than a major and minor version. */
+export function isOlder(version: string, [major, minor]: readonly [number, number]): boolean {
+  const [itsMajor = 0, itsMinor = 0] = version.split('.').map(Number);
+  return itsMajor < major || (itsMajor === major && itsMinor < minor);
+}
+
 /** Asks a QEMU that runs. Throws what `QmpClient.execute` throws. */
 export async function askRunning(qmp: QmpClient): Promise<QemuAbilities> {
   const events = await readTraceState(qmp, ['*']);

@@ -3,7 +3,7 @@ import { MmioError } from '../base/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import type { QmpEvent } from '../qmp/protocol.ts';
 import { redirectLog } from './log-control.ts';
-import { isAlive, openFilesOf } from './proc.ts';
+import { filesWrittenBy, isAlive, openFilesOf } from './proc.ts';
 import type { QemuExit, QemuProcess } from './process.ts';
 import { qemuProcess } from './vcpus.ts';
 
@@ -200,6 +200,11 @@ export class Vm {
   /** Paths of the files that QEMU has open; undefined where we may not look. */
   openFiles(): readonly string[] | undefined {
     return this.process === undefined ? undefined : openFilesOf(this.process.pid);
+  }
+
+  /** Files that QEMU has open for writing alone, as `filesWrittenBy`. */
+  writtenFiles(): readonly string[] | undefined {
+    return this.process === undefined ? undefined : filesWrittenBy(this.process.pid);
   }
 
   /** Whether QEMU has this file open; undefined where we may not look. */

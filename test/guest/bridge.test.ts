@@ -5,6 +5,7 @@
  */
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   CollectorHost,
@@ -284,6 +285,23 @@ describe('one host', () => {
     await recorder.says(/connected again/);
     await end(recorder);
     expect(expectComplete(desk.read('dut.mmiotrace'))).toBeGreaterThan(1000);
+  });
+
+  test('a recording is resumed while its collector is away: it waits, as record does', async () => {
+    const collector = await desk.listen(TCP);
+    const recorder = await record('--send-to', TCP);
+    await grown(desk, 100_000);
+    await Promise.all([kill(recorder), kill(collector)]);
+    const resumed = bench.start(['resume', bench.session()]);
+    await resumed.says(/cannot reach the collector|connection lost/);
+    await sleep(1500);
+    expect(resumed.child.exitCode).toBeNull();
+    await desk.listen(TCP);
+    await resumed.says(/connected again/);
+    await grown(desk, 100_000);
+    await end(resumed);
+    expectComplete(desk.read('dut.mmiotrace'));
+    expect(bench.sessions()).toEqual([]);
   });
 
   test('a collector that is not there, or has another token: QEMU is not left behind', async () => {

@@ -147,6 +147,29 @@ describe('record --source kvm', () => {
   });
 });
 
+test('tracing that somebody switches off is on again, and what was missed is a loss', async () => {
+  const lab = await Lab.start();
+  await lab.shell(`node dist/cli/main.js bind ${PASSED_THROUGH}`);
+  const place = lab.place();
+  const guest = await l2Guest({ tasks: ['userspace'], processors: 1, out: place });
+  const words = guest.map((word) => `'${word}'`).join(' ');
+  const said = await lab.shell(`
+    said=${place.path('said')}
+    node dist/cli/main.js record --source kvm -o ${place.path('a.mmiotrace')} -- ${words} 2>$said &
+    recorder=$!
+    until grep -q '^recording' $said; do sleep 0.1; done
+    for on in /sys/kernel/tracing/instances/mmiobridge-*/tracing_on; do echo 0 >$on; done
+    until grep -q 'put back' $said || ! kill -0 $recorder; do sleep 0.1; done
+    echo "on again: $(cat /sys/kernel/tracing/instances/mmiobridge-*/tracing_on)"
+    kill -INT $recorder
+    wait $recorder || echo "status $?"
+    cat $said`);
+  expect(said).toMatch(/^on again: 1$/m);
+  expect(said).toMatch(/^status 130$/m);
+  expect(said).toContain('tracing was switched off (tracing_on), by somebody else: accesses of');
+  expect(said).toMatch(/^mmiobridge: the recording is INCOMPLETE: loss in 1 place/m);
+});
+
 test('what a recorder that was killed has left in tracefs, the next removes', async () => {
   const lab = await Lab.start();
   await lab.shell(`node dist/cli/main.js bind ${PASSED_THROUGH}`);

@@ -67,6 +67,14 @@ export class SourceWatch {
     this.#lookedAtMs = performance.now();
   }
 
+  /** It was seen otherwise, and has been put back. Throws as `look`. */
+  async wasAmiss(what: string): Promise<void> {
+    await this.#act(
+      { atNs: this.#options.nowNs(), found: { what, putBack: async () => {} } },
+      false,
+    );
+  }
+
   async #ask(): Promise<Answer> {
     const atNs = this.#options.nowNs();
     return { atNs, found: await this.#options.writer.disturbance() };

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError } from '../../base/errors.ts';
 import { bytes } from '../../base/format.ts';
 import type { Vm } from '../../machine/vm.ts';
+import { ELSEWHERE } from '../spool/spool-writer.ts';
 import type { RoomWatch } from './room-watch.ts';
 import { SourceWatch, type WatchOptions } from './source-watch.ts';
 
@@ -149,6 +150,7 @@ export class SpoolGuard {
   async #rotate(): Promise<void> {
     const { spool, writer } = this.#options;
     const { newestSegment } = spool;
+    const before = writer.othersFiles?.();
     // Told to log here, QEMU would be where it belongs again, and nobody would know that it was not.
     if (!spool.adoptNext() && !(await this.#isWritten(spool.currentPath))) {
       await this.#watch.lookNow(false);
@@ -156,6 +158,12 @@ export class SpoolGuard {
     if (spool.newestSegment === newestSegment) {
       await writer.logInto(spool.nextPath);
       spool.advanceWriter();
+      // Nor does anybody know of what was done while QEMU was being told: but for the file that it
+      // has just left, and is still to close.
+      const now = before === undefined ? undefined : writer.othersFiles?.();
+      if (now?.some((file) => !before?.includes(file)) === true) {
+        await this.#watch.wasAmiss(ELSEWHERE);
+      }
     }
     this.#rotationProblem = undefined;
   }

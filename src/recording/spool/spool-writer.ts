@@ -6,9 +6,17 @@ export interface SpoolWriter {
   trace(on: boolean): Promise<void>;
   /** Whether a segment may still grow; undefined where nobody can say. */
   holdsOpen(path: string): boolean | undefined;
+  /**
+   * Who else's files it writes: those that are not segments, by descriptor and path; undefined where
+   * nobody can say.
+   */
+  othersFiles?(): readonly string[] | undefined;
   /** Looks whether accesses still come as was arranged; undefined: they do. Throws where it cannot. */
   disturbance(): Promise<Disturbance | undefined>;
 }
+
+/** What somebody else may have done, for people. */
+export const ELSEWHERE = "QEMU's log was sent elsewhere";
 
 /** Somebody else has a hand in it. */
 export interface Disturbance {

@@ -1,7 +1,7 @@
 import { eventsOff, setTraceEvents } from '../../../machine/trace-control.ts';
 import type { Vm } from '../../../machine/vm.ts';
 import type { Spool } from '../../spool/spool.ts';
-import type { Disturbance, SpoolWriter } from '../../spool/spool-writer.ts';
+import { ELSEWHERE, type Disturbance, type SpoolWriter } from '../../spool/spool-writer.ts';
 
 /** QEMU itself, told over QMP. */
 export function logWriter(vm: Vm, spool: Spool, traceEvents: readonly string[]): SpoolWriter {
@@ -9,6 +9,7 @@ export function logWriter(vm: Vm, spool: Spool, traceEvents: readonly string[]):
     logInto: (path) => vm.logInto(path, spool.currentPath),
     trace: async (on) => setTraceEvents(await vm.connected(), traceEvents, on),
     holdsOpen: (path) => vm.holdsOpen(path),
+    othersFiles: () => vm.writtenFiles()?.filter((file) => !file.includes(`${spool.dir}/`)),
     disturbance: () =>
       logDisturbance(vm, traceEvents, {
         // One that QEMU has left it may close later.
@@ -37,7 +38,7 @@ export async function logDisturbance(
   const off = await eventsOff(vm.qmp, traceEvents);
   if (!isElsewhere && off.length === 0) return undefined;
   const what = [
-    ...(isElsewhere ? ["QEMU's log was sent elsewhere"] : []),
+    ...(isElsewhere ? [ELSEWHERE] : []),
     ...(off.length > 0 ? [`trace events were switched off (${off.join(', ')})`] : []),
   ];
   return {
