@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError } from '../../base/errors.ts';
 import { bytes } from '../../base/format.ts';
 import type { Vm } from '../../machine/vm.ts';
+import { moveLog } from '../spool/move-log.ts';
 import { ELSEWHERE } from '../spool/spool-writer.ts';
 import type { RoomWatch } from './room-watch.ts';
 import { SourceWatch, type WatchOptions } from './source-watch.ts';
@@ -17,9 +18,6 @@ export const SEGMENT_BYTES = 64 * 1024 * 1024;
 const CHECK_MS = 25;
 /** A QEMU that does not answer is not waited for at the end. */
 const LAST_LOOK_MS = 1000;
-/** QEMU has closed by then a log that it has left (util/rcu.c waits 50 ms for more, and for readers). */
-const CLOSED_LATER_MS = 300;
-const GROWTH_LOOK_MS = 2;
 /** So many times what came between two checks may come until the guest stands still. */
 const RESERVE_CHECKS = 4;
 /** Of the limit: kept free at least, and at most. */
@@ -149,37 +147,18 @@ export class SpoolGuard {
 
   async #rotate(): Promise<void> {
     const { spool, writer } = this.#options;
-    const { newestSegment } = spool;
-    const before = writer.othersFiles?.();
-    // Told to log here, QEMU would be where it belongs again, and nobody would know that it was not.
-    if (!spool.adoptNext() && !(await this.#isWritten(spool.currentPath))) {
-      await this.#watch.lookNow(false);
-    }
-    if (spool.newestSegment === newestSegment) {
-      await writer.logInto(spool.nextPath);
-      spool.advanceWriter();
-      // Nor does anybody know of what was done while QEMU was being told: but for the file that it
-      // has just left, and is still to close.
-      const now = before === undefined ? undefined : writer.othersFiles?.();
-      if (now?.some((file) => !before?.includes(file)) === true) {
-        await this.#watch.wasAmiss(ELSEWHERE);
+    if (!spool.adoptNext()) {
+      const { newestSegment } = spool;
+      const how = await moveLog(writer, spool.currentPath, spool.nextPath);
+      if (how === 'left') {
+        await this.#watch.lookNow(false);
+        // Not every writer keeps a segment open.
+        if (spool.newestSegment === newestSegment) await writer.logInto(spool.nextPath);
       }
+      if (spool.newestSegment === newestSegment) spool.advanceWriter();
+      if (how === 'back') await this.#watch.wasAmiss(ELSEWHERE);
     }
     this.#rotationProblem = undefined;
-  }
-
-  /**
-   * Whether QEMU writes into this segment now. One that is open need not be: QEMU closes a log that it
-   * has left up to a tenth of a second later. So it is one that grows, or has stayed open for longer.
-   */
-  async #isWritten(path: string): Promise<boolean> {
-    const { spool, writer } = this.#options;
-    const { offset } = await spool.end();
-    for (let waitedMs = 0; writer.holdsOpen(path) === true; waitedMs += GROWTH_LOOK_MS) {
-      if (waitedMs >= CLOSED_LATER_MS || (await spool.end()).offset > offset) return true;
-      await sleep(GROWTH_LOOK_MS);
-    }
-    return writer.holdsOpen(path) !== false;
   }
 
   async #hold(usedBytes: number, freeBytes: number): Promise<void> {

@@ -9,7 +9,7 @@ export function logWriter(vm: Vm, spool: Spool, traceEvents: readonly string[]):
     logInto: (path) => vm.logInto(path, spool.currentPath),
     trace: async (on) => setTraceEvents(await vm.connected(), traceEvents, on),
     holdsOpen: (path) => vm.holdsOpen(path),
-    othersFiles: () => vm.writtenFiles()?.filter((file) => !file.includes(`${spool.dir}/`)),
+    othersFiles: () => othersFilesOf(vm, spool.dir),
     disturbance: () =>
       logDisturbance(vm, traceEvents, {
         // One that QEMU has left it may close later.
@@ -20,6 +20,11 @@ export function logWriter(vm: Vm, spool: Spool, traceEvents: readonly string[]):
         },
       }),
   };
+}
+
+/** Files that QEMU writes outside of the spool, as `SpoolWriter.othersFiles`. */
+export function othersFilesOf(vm: Vm, spoolDir: string): readonly string[] | undefined {
+  return vm.writtenFiles()?.filter((file) => !file.includes(`${spoolDir}/`));
 }
 
 /**

@@ -5,6 +5,7 @@ import { systemCodeOf } from '../../../base/errors.ts';
 import type { SourcePosition } from '../../../model/position.ts';
 import { MAX_LINE_BYTES } from '../../../sources/qemu-log/decoder.ts';
 import { splitPrefix } from '../../../sources/qemu-log/grammar.ts';
+import { moveLog } from '../../spool/move-log.ts';
 import type { SpoolWriter } from '../../spool/spool-writer.ts';
 import type { LogLine } from './merge.ts';
 
@@ -13,7 +14,7 @@ const READ_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
 /** The part of a VM that is needed here. */
-export type LogWriter = Pick<SpoolWriter, 'logInto' | 'holdsOpen'>;
+export type LogWriter = Pick<SpoolWriter, 'logInto' | 'holdsOpen' | 'othersFiles'>;
 
 export function logPath(dir: string, segment: number): string {
   return join(dir, `log-${String(segment).padStart(6, '0')}`);
@@ -31,6 +32,7 @@ export class LogTail {
   /** The file that QEMU writes. */
   #newest: number;
   #isTurning = false;
+  #wasElsewhere = false;
 
   constructor(dir: string, position: SourcePosition = { segment: 1, offset: 0 }) {
     this.#dir = dir;
@@ -64,7 +66,7 @@ export class LogTail {
       writer !== undefined
     ) {
       // It is tried again.
-      void this.turn(writer).catch(() => undefined);
+      void this.#turnFull(writer).catch(() => undefined);
     }
     return lines;
   }
@@ -130,14 +132,31 @@ export class LogTail {
     return dirname(path) === this.#dir && /^log-\d{6}$/.test(basename(path));
   }
 
-  /** Has QEMU go on in another file; throws what it says. */
-  async turn(writer: LogWriter): Promise<void> {
+  /** Has QEMU log here again, in another file; throws what it says. */
+  async comeBack(writer: LogWriter): Promise<void> {
+    const next = this.#newest + 1;
+    await writer.logInto(logPath(this.#dir, next));
+    this.#newest = next;
+  }
+
+  /** Whether somebody sent QEMU's log elsewhere, and it came back unasked; told once. */
+  wasElsewhere(): boolean {
+    const was = this.#wasElsewhere;
+    this.#wasElsewhere = false;
+    return was;
+  }
+
+  async #turnFull(writer: LogWriter): Promise<void> {
     if (this.#isTurning) return;
     this.#isTurning = true;
     const next = this.#newest + 1;
     try {
-      await writer.logInto(logPath(this.#dir, next));
+      const from = logPath(this.#dir, this.#newest);
+      const how = await moveLog(writer, from, logPath(this.#dir, next));
+      // Whoever watches the log sees that it is elsewhere.
+      if (how === 'left') return;
       this.#newest = next;
+      this.#wasElsewhere ||= how === 'back';
     } finally {
       this.#isTurning = false;
     }

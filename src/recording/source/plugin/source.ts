@@ -5,12 +5,13 @@ import { PluginDecoder, type PluginDecoderSnapshot } from '../../../sources/plug
 import { FrameKind, goneFrame, logPositionOf } from '../../../sources/plugin/frames.ts';
 import { HEAD_BYTES, WireType, type GuestRange } from '../../../sources/plugin/wire.ts';
 import { segmentPath, type Spool } from '../../spool/spool.ts';
+import { ELSEWHERE } from '../../spool/spool-writer.ts';
 import { userLines } from '../log/user-lines.ts';
-import { logDisturbance } from '../log/writer.ts';
+import { logDisturbance, othersFilesOf } from '../log/writer.ts';
 import type { RecordingSource, SourceParts } from '../recording-source.ts';
 import { BESIDE_PLUGIN } from '../trace-events.ts';
 import { listenForPlugin, type PluginLink } from './link.ts';
-import { LogTail } from './log-tail.ts';
+import { LogTail, type LogWriter } from './log-tail.ts';
 import { END_OF_TIME, Merge } from './merge.ts';
 import type { PluginInfo } from './state.ts';
 import { PluginWriter } from './writer.ts';
@@ -129,15 +130,22 @@ async function openWriter(
     return undefined;
   }
   const link = greeted ?? (await listenForPlugin(folder, { overflow, target, notice }));
+  const qemuLog: LogWriter = {
+    logInto: (path) => vm.logInto(path),
+    holdsOpen: (path) => vm.holdsOpen(path),
+    othersFiles: () => othersFilesOf(vm, spool.dir),
+  };
   const writer = new PluginWriter(spool.currentPath, {
     link,
     log,
-    vm,
-    disturbance: () =>
-      logDisturbance(vm, BESIDE_PLUGIN, {
+    vm: qemuLog,
+    disturbance: async () => {
+      if (log.wasElsewhere()) return { what: ELSEWHERE, putBack: async () => {} };
+      return logDisturbance(vm, BESIDE_PLUGIN, {
         isOurs: (path) => log.isOurs(path),
-        logAgain: () => log.turn(vm),
-      }),
+        logAgain: () => log.comeBack(qemuLog),
+      });
+    },
     failure,
     onProblem: notice,
   });
