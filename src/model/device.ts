@@ -75,15 +75,17 @@ export function guestAddress(device: { readonly bus: number; readonly devfn: num
   return `${bus}:${slot}.${device.devfn & 7}`;
 }
 
-/** What the user calls a device: host address, QEMU id, guest address, or type. */
+/** What the user may call a device by. */
+export const DEVICE_NAMES = {
+  'its QEMU id': (device, name) => device.qemuId !== '' && device.qemuId === name,
+  'its address on the host': (device, name) => isOnHostAt(device, name),
+  'its address in the guest': (device, name) => isInGuestAt(device, name),
+  'its type': (device, name) => device.type === name || device.name === name,
+} as const satisfies Readonly<Record<string, (device: Device, name: string) => boolean>>;
+
+/** Whether the user calls a device so: host address, QEMU id, guest address, or type. */
 export function answersTo(device: Device, name: string): boolean {
-  return (
-    device.qemuId === name ||
-    isOnHostAt(device, name) ||
-    isInGuestAt(device, name) ||
-    device.type === name ||
-    device.name === name
-  );
+  return name !== '' && Object.values(DEVICE_NAMES).some((fits) => fits(device, name));
 }
 
 /** Whether it is its address on the host, with its domain or without. */

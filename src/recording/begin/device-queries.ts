@@ -10,7 +10,7 @@ import type { Notice } from '../../base/notice.ts';
 import type { Vm } from '../../machine/vm.ts';
 import { vendorDevice } from '../../base/format.ts';
 import type { CoverageRange } from '../../model/coverage.ts';
-import { guestAddress, isInGuestAt, isOnHostAt, isPassedThrough } from '../../model/device.ts';
+import { DEVICE_NAMES, guestAddress, isPassedThrough } from '../../model/device.ts';
 import type { QmpClient } from '../../qmp/client.ts';
 import type { DeviceState } from '../../attribution/device-state.ts';
 import type { Devices } from '../../attribution/devices.ts';
@@ -108,12 +108,19 @@ export function describeDevice({ device }: DeviceState): string {
 
 /** One name may be the address of a device on the host, and in the guest that of another. */
 function requireOne(devices: Devices, name: string): void {
-  const onHost = devices.states.find(({ device }) => isOnHostAt(device, name));
-  const inGuest = devices.states.find(({ device }) => isInGuestAt(device, name));
-  if (onHost === undefined || inGuest === undefined || onHost === inGuest) return;
-  throw new MmioError('usage', `--device ${name} fits two devices`, {
-    evidence: `by its address on the host ${describeDevice(onHost)}, in the guest ${describeDevice(inGuest)}`,
-    hint: 'name the one that is meant by its QEMU id',
+  const found = Object.entries(DEVICE_NAMES).flatMap(([what, fits]) => {
+    const states = devices.states.filter(({ device }) => fits(device, name));
+    return states.length === 0 ? [] : [{ what, states }];
+  });
+  const [first, ...others] = found;
+  const other = others.find(({ states }) => states.some((state) => !first?.states.includes(state)));
+  if (first === undefined || other === undefined) return;
+  const list = [first, other].map(({ what, states }) =>
+    states.map((state) => `by ${what} ${describeDevice(state)}`).join('\n'),
+  );
+  throw new MmioError('usage', `--device ${name} fits more than one device`, {
+    evidence: list.join('\n'),
+    hint: 'name the one that is meant by another of its names: QEMU id, address in the guest or on the host',
   });
 }
 

@@ -11,9 +11,13 @@ import { v1 } from '../../../src/wire/generated/mmiobridge.ts';
 import type { mmiobridge } from '../../../src/wire/generated/types.ts';
 import { writeBigCapture } from '../../support/big-capture.ts';
 import { Workplace } from '../../support/cli.ts';
+import { SOON } from '../../support/soon.ts';
 
 type Reply = mmiobridge.v1.ServerMessage.$Properties;
 type Request = mmiobridge.v1.PageMessage.$Properties;
+
+/** As page-client.ts has it. */
+const UNREAD_BYTES = 512 << 10;
 
 const NOBODY: RecorderLink = { status: async () => undefined, mark: async () => undefined };
 
@@ -359,6 +363,7 @@ describe('what a page is told', () => {
     using slow = await Peer.open(served);
     await slow.select('');
     slow.socket.pause();
+    const sent = vi.spyOn(WebSocket.prototype, 'send');
     // Answers that nobody takes fill what the system holds for it, and then ours.
     for (let at = 0; at < 250; at++) {
       const request = { id: 1000 + at, rows: { slot: 0, first: at * 500, count: 1024 } };
@@ -371,11 +376,13 @@ describe('what a page is told', () => {
     if (first === undefined) throw new Error('nobody');
     await Promise.all(others.map((peer) => peer.select('')));
     await first.until(({ selection }) => (selection?.rows === 200_000 ? true : undefined));
-    // Time for it to fall behind.
-    await delay(1500);
+    const unread = () =>
+      Math.max(...(sent.mock.contexts as WebSocket[]).map(({ bufferedAmount }) => bufferedAmount));
+    await vi.waitFor(() => expect(unread()).toBeGreaterThan(UNREAD_BYTES), SOON);
+    sent.mockRestore();
     appendFileSync(served.path, batchesOf(growth, served.path));
+    // Whoever is told of it, the one that does not read had its turn in the same round.
     await first.until(({ selection }) => ((selection?.rows ?? 0) > 200_000 ? true : undefined));
-    await delay(500);
     slow.socket.resume();
     const behind = await slow.until(({ behind: told }) => told ?? undefined);
     expect(behind.updates).toBeGreaterThan(0);

@@ -42,12 +42,23 @@ test('a VM that is gone has nothing to say', async () => {
   expect(notice).not.toHaveBeenCalled();
 });
 
-test('an address that is one device on the host and another in the guest is not guessed', () => {
-  const devices = (guestBus: number) => {
-    const state = (device: Device) => ({ device, selected: false });
-    const states = [state({ ...GPU, bus: 0 }), state({ ...NIC, bus: guestBus, devfn: 0 })];
+test('a name that is one device by this and another by that is not guessed', () => {
+  const devices = (...all: readonly Device[]) => {
+    const states = all.map((device) => ({ device, selected: false }));
     return { states, selected: states, answers: () => true } as unknown as Devices;
   };
-  expect(() => requireSelected(devices(1), ['01:00.0'])).toThrow('fits two devices');
-  expect(() => requireSelected(devices(2), ['01:00.0'])).not.toThrow();
+  const refused = (name: string, ...all: readonly Device[]) =>
+    expect(() => requireSelected(devices(...all), [name])).toThrow('fits more than one device');
+  const taken = (name: string, ...all: readonly Device[]) =>
+    expect(() => requireSelected(devices(...all), [name])).not.toThrow();
+  // Its address on the host, and in the guest.
+  const onHost = { ...GPU, bus: 0 };
+  refused('01:00.0', onHost, { ...NIC, bus: 1, devfn: 0 });
+  taken('01:00.0', onHost, { ...NIC, bus: 2, devfn: 0 });
+  // Its id, and the type of others.
+  const called = { ...NIC, qemuId: 'e1000e' };
+  refused('e1000e', called, { ...NIC, id: 1, qemuId: 'nic1' });
+  taken('e1000e', called, GPU);
+  // A type may be meant to be all of them.
+  taken('e1000e', NIC, { ...NIC, id: 1, qemuId: 'nic1' });
 });
