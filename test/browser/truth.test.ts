@@ -100,6 +100,20 @@ test('a loss leads to where it is; a recording without an end is cut off', async
     .toBe('3,120 accesses are missing within 1.00 ms: the spool was full');
 });
 
+test('what a text says of itself is held against it, on the page and where it is served', async () => {
+  const text = readFileSync(new URL('../golden/sample.mmiotrace', import.meta.url), 'latin1');
+  const isAccess = (line: string) => /^[RW] /.test(line);
+  const lines = text.split('\n');
+  const without = lines.filter((line, at) => !isAccess(line) || at !== lines.findIndex(isAccess));
+  writeFileSync(place.path('a.mmiotrace'), without.join('\n'));
+  view = await startView(place.path('a.mmiotrace'));
+  opened = await openPage(view.url);
+  await opened.page.locator('#state:text-is("finished, incomplete")').waitFor();
+  expect(view.process.stderr()).toMatch(
+    /^the input is INCOMPLETE: it tells of .* accesses, and has /m,
+  );
+});
+
 test('of values of different widths no bits are said to have changed', async () => {
   const rows: SampleAccess[] = [
     { op: Op.write, width: 4, value: 0xffff_ffffn },

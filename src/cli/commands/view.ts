@@ -74,7 +74,8 @@ async function captureOf(file: string): Promise<Capture> {
       textExtra: [],
     };
     say(`converting ${file}`);
-    await convert([file], [path], options);
+    const { doubts } = await convert([file], [path], options);
+    for (const doubt of doubts) say(`the input is INCOMPLETE: ${doubt}`);
     return { path, remove };
   } catch (error) {
     remove();
