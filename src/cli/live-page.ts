@@ -53,6 +53,8 @@ const END_MS = 1000;
 
 /** Pages are told that it ends, if that can be done in time. */
 async function end(worker: Worker): Promise<void> {
+  // The process is kept until it has gone.
+  worker.ref();
   const exited = once(worker, 'exit');
   worker.postMessage('end');
   await Promise.race([exited, sleep(END_MS, undefined, { ref: false })]);

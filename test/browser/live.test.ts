@@ -74,6 +74,7 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
     record.child.kill('SIGINT');
     expect((await record.exited).status).toBe(0);
     expect(record.stderr()).not.toContain('page:');
+    await page.locator('#state:text-matches("^the program has ended")').waitFor();
   } finally {
     await record.kill();
   }
