@@ -23,16 +23,19 @@ import { words } from './scripts.ts';
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const LIMIT_MS = 30_000;
 
-/** Waits until something is there; the error says what was waited for. */
+/** Waits until something is there; the error says what was waited for, in words of then. */
 export async function until<T>(
-  what: string,
+  what: string | (() => string),
   look: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
   const deadline = Date.now() + LIMIT_MS;
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`waited ${LIMIT_MS / 1000} s in vain: ${what}`);
+    if (Date.now() > deadline) {
+      const words = typeof what === 'string' ? what : what();
+      throw new Error(`waited ${LIMIT_MS / 1000} s in vain: ${words}`);
+    }
     await delay(20);
   }
 }
@@ -169,10 +172,13 @@ export class Bench {
       ],
       stderr,
     );
-    await until(`QEMU listens: ${run.stderr}`, () => {
-      if (!run.isRunning) throw new Error(`QEMU ended: ${run.stderr}`);
-      return isListening(watched ?? '');
-    });
+    await until(
+      () => `QEMU listens: ${run.stderr}`,
+      () => {
+        if (!run.isRunning) throw new Error(`QEMU ended: ${run.stderr}`);
+        return isListening(watched ?? '');
+      },
+    );
     const watcher = await QmpClient.connect(watched ?? '');
     this.#watchers.push(watcher);
     const events: string[] = [];

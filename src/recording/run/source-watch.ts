@@ -67,12 +67,9 @@ export class SourceWatch {
     this.#lookedAtMs = performance.now();
   }
 
-  /** It was seen otherwise, and has been put back. Throws as `look`. */
+  /** It was seen otherwise, and is as it was already. */
   async wasAmiss(what: string): Promise<void> {
-    await this.#act(
-      { atNs: this.#options.nowNs(), found: { what, putBack: async () => {} } },
-      false,
-    );
+    await this.#act({ atNs: this.#options.nowNs(), found: { what } }, false);
   }
 
   async #ask(): Promise<Answer> {
@@ -95,7 +92,7 @@ export class SourceWatch {
     const seconds = (durationNs / 1e9).toFixed(1);
     onProblem(`${reason}: accesses of the last ${seconds} s may be missing`);
     this.#goodNs = timeNs + durationNs;
-    this.#isLeft = found !== undefined && this.#hasPutBack;
+    this.#isLeft = found?.putBack !== undefined && this.#hasPutBack;
     if (found === undefined || isLast) return;
     if (this.#isLeft) {
       onProblem(
@@ -103,8 +100,8 @@ export class SourceWatch {
       );
       return;
     }
-    this.#hasPutBack = true;
-    await found.putBack();
+    this.#hasPutBack ||= found.putBack !== undefined;
+    await found.putBack?.();
     this.#goodNs = nowNs();
     const text = `accesses come again: ${found.what} no longer`;
     journal.add({ at: await spool.end(), event: { kind: 'notice', timeNs: this.#goodNs, text } });

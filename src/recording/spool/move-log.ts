@@ -22,9 +22,11 @@ export async function moveLog(
   const before = writer.othersFiles?.();
   if (!(await isWritten(writer, from))) return 'left';
   await writer.logInto(to);
-  // A file that it was sent to in between it has just left, and is still to close.
   const now = before === undefined ? undefined : writer.othersFiles?.();
-  return now?.some((file) => before?.includes(file) === false) === true ? 'back' : 'moved';
+  if (now?.some((file) => before?.includes(file) === false) !== true) return 'moved';
+  // A file that it was sent to in between it has just left, and is still to close. If it is ours that
+  // closes, it was sent there after it was told: whoever watches the log sees that it is elsewhere.
+  return (await isWritten(writer, to)) ? 'back' : 'moved';
 }
 
 /** One that is open need not be written: one that grows is, and one that stays open for longer. */

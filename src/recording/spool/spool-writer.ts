@@ -22,6 +22,6 @@ export const ELSEWHERE = "QEMU's log was sent elsewhere";
 export interface Disturbance {
   /** For people: `trace events are off: vfio_region_read` */
   readonly what: string;
-  /** Arranges it again; throws where it cannot. */
-  putBack(): Promise<void>;
+  /** Arranges it again; throws where it cannot. undefined: it is as it was already. */
+  readonly putBack?: () => Promise<void>;
 }

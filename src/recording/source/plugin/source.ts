@@ -140,7 +140,7 @@ async function openWriter(
     log,
     vm: qemuLog,
     disturbance: async () => {
-      if (log.wasElsewhere()) return { what: ELSEWHERE, putBack: async () => {} };
+      if (log.wasElsewhere()) return { what: ELSEWHERE };
       return logDisturbance(vm, BESIDE_PLUGIN, {
         isOurs: (path) => log.isOurs(path),
         logAgain: () => log.comeBack(qemuLog),

@@ -55,3 +55,10 @@ test('one that is sent elsewhere just when QEMU is told comes back, and that is 
   expect(await move(qemu(open, { 2: line, 0: elsewhere }))).toBe('back');
   expect(told).toEqual([join(dir, '2')]);
 });
+
+test('one that is sent elsewhere after QEMU was told is elsewhere now', async () => {
+  const open = [join(dir, '1'), '/a.serial'];
+  const elsewhere = () => open.push('9 /elsewhere.log');
+  const closed = () => open.splice(open.indexOf(join(dir, '2')), 1);
+  expect(await move(qemu(open, { 2: line, 0: elsewhere, 20: closed }))).toBe('moved');
+});
