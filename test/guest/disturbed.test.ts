@@ -155,10 +155,14 @@ describe('while it is recorded', () => {
     expect(text).toMatch(/mmiobridge: end incomplete/);
   });
 
-  test('shortly before its end', async () => {
+  test.each([
+    ['trace events are switched off', 'trace-event memory_region_ops_write off'],
+    // Its last segment is still open by then.
+    ['the log is sent elsewhere', 'logfile elsewhere.log'],
+  ])('%s shortly before its end', async (_what, line) => {
     const guest = await bench.guest(await steadyHammer());
     const run = await attach(guest, '-o', 'x.mmiotrace');
-    await guest.watcher.hmp('trace-event memory_region_ops_write off');
+    await guest.watcher.hmp(line);
     run.child.kill('SIGINT');
     expect(await run.code(), run.stderr).toBe(130);
     expect(bench.read('x.mmiotrace')).toMatch(/mmiobridge: end incomplete/);

@@ -33,8 +33,8 @@ export async function until<T>(
     const found = await look();
     if (found !== undefined && found !== false) return found;
     if (Date.now() > deadline) {
-      const words = typeof what === 'string' ? what : what();
-      throw new Error(`waited ${LIMIT_MS / 1000} s in vain: ${words}`);
+      const wanted = typeof what === 'string' ? what : what();
+      throw new Error(`waited ${LIMIT_MS / 1000} s in vain: ${wanted}`);
     }
     await delay(20);
   }

@@ -30,7 +30,10 @@ export async function moveLog(
 }
 
 /** One that is open need not be written: one that grows is, and one that stays open for longer. */
-async function isWritten(writer: Pick<SpoolWriter, 'holdsOpen'>, path: string): Promise<boolean> {
+export async function isWritten(
+  writer: Pick<SpoolWriter, 'holdsOpen'>,
+  path: string,
+): Promise<boolean> {
   const size = () => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
   const begun = size();
   for (let waitedMs = 0; writer.holdsOpen(path) === true; waitedMs += LOOK_MS) {

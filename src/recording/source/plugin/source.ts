@@ -7,7 +7,8 @@ import { HEAD_BYTES, WireType, type GuestRange } from '../../../sources/plugin/w
 import { segmentPath, type Spool } from '../../spool/spool.ts';
 import { ELSEWHERE } from '../../spool/spool-writer.ts';
 import { userLines } from '../log/user-lines.ts';
-import { logDisturbance, othersFilesOf } from '../log/writer.ts';
+import { othersFilesOf } from '../log/elsewhere.ts';
+import { logDisturbance } from '../log/writer.ts';
 import type { RecordingSource, SourceParts } from '../recording-source.ts';
 import { BESIDE_PLUGIN } from '../trace-events.ts';
 import { listenForPlugin, type PluginLink } from './link.ts';
@@ -135,17 +136,16 @@ async function openWriter(
     holdsOpen: (path) => vm.holdsOpen(path),
     othersFiles: () => othersFilesOf(vm, spool.dir),
   };
+  const disturbance = logDisturbance(vm, BESIDE_PLUGIN, {
+    dir: spool.dir,
+    isOurs: (path) => log.isOurs(path),
+    logAgain: () => log.comeBack(qemuLog),
+  });
   const writer = new PluginWriter(spool.currentPath, {
     link,
     log,
     vm: qemuLog,
-    disturbance: async () => {
-      if (log.wasElsewhere()) return { what: ELSEWHERE };
-      return logDisturbance(vm, BESIDE_PLUGIN, {
-        isOurs: (path) => log.isOurs(path),
-        logAgain: () => log.comeBack(qemuLog),
-      });
-    },
+    disturbance: async () => (log.wasElsewhere() ? { what: ELSEWHERE } : disturbance()),
     failure,
     onProblem: notice,
   });
