@@ -134,6 +134,7 @@ test.each([
   const asked: string[] = [];
   const values = await record({
     ended: new Promise((resolve) => (ended = resolve)),
+    writtenFiles: () => undefined,
     // Asked of QEMU when the segment has been read to its end: the last moment for what follows.
     holdsOpen: (of) => {
       if (asked.push(of) > 1) return false;
