@@ -38,8 +38,9 @@ export function logDisturbance(
 ): () => Promise<Disturbance | undefined> {
   const look = elsewhereLook(vm, log.dir, log.isOurs);
   return async () => {
-    const off = await eventsOff(vm.qmp, traceEvents);
+    // In this order: a QEMU that has ended has no file open, and does not answer.
     const isElsewhere = await look();
+    const off = await eventsOff(vm.qmp, traceEvents);
     if (!isElsewhere && off.length === 0) return undefined;
     const what = [
       ...(isElsewhere ? [ELSEWHERE] : []),
