@@ -22,11 +22,18 @@ export async function moveLog(
   const before = writer.othersFiles?.();
   if (!(await isWritten(writer, from))) return 'left';
   await writer.logInto(to);
-  const now = before === undefined ? undefined : writer.othersFiles?.();
-  if (now?.some((file) => before?.includes(file) === false) !== true) return 'moved';
+  if (!isAnyNew(before, writer.othersFiles?.())) return 'moved';
   // A file that it was sent to in between it has just left, and is still to close. If it is ours that
   // closes, it was sent there after it was told: whoever watches the log sees that it is elsewhere.
   return (await isWritten(writer, to)) ? 'back' : 'moved';
+}
+
+/** Whether QEMU writes files of others that it did not write before; false where nobody can say. */
+export function isAnyNew(
+  before: readonly string[] | undefined,
+  now: readonly string[] | undefined,
+): boolean {
+  return now?.some((file) => before?.includes(file) === false) === true;
 }
 
 /** One that is open need not be written: one that grows is, and one that stays open for longer. */

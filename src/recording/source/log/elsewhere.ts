@@ -1,5 +1,5 @@
 import type { Vm } from '../../../machine/vm.ts';
-import { isWritten } from '../../spool/move-log.ts';
+import { isAnyNew, isWritten } from '../../spool/move-log.ts';
 
 /** Files that QEMU writes outside of the spool, as `SpoolWriter.othersFiles`. */
 export function othersFilesOf(vm: Vm, spoolDir: string): readonly string[] | undefined {
@@ -21,7 +21,7 @@ export function elsewhereLook(
   const ours = () => vm.openFiles()?.filter(isOurs);
   return async () => {
     const others = othersFilesOf(vm, spoolDir);
-    const isNew = others?.some((file) => known?.includes(file) === false) === true;
+    const isNew = isAnyNew(known, others);
     known = others;
     if (isNew) for (const path of ours() ?? []) if (await isWritten(vm, path)) return false;
     return ours()?.length === 0;
