@@ -3,7 +3,8 @@
  */
 
 /** Whose doing it is. */
-export type LogTopic = 'qmp' | 'qemu' | 'recording' | 'spool' | 'plugin' | 'bridge';
+export type LogTopic =
+  'qmp' | 'agent' | 'qemu' | 'recording' | 'spool' | 'plugin' | 'bridge' | 'lab';
 
 /** A line is cut here: `query-pci` of a large machine has many times as much. */
 const MAX_CHARS = 4000;
