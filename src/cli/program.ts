@@ -4,6 +4,7 @@ import { bindCommand } from './commands/bind.ts';
 import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
 import { doctorCommand } from './commands/doctor.ts';
+import { labCommand } from './commands/lab.ts';
 import { listenCommand } from './commands/listen.ts';
 import { markCommand } from './commands/mark.ts';
 import { recordCommand } from './commands/record.ts';
@@ -42,6 +43,7 @@ export function buildProgram(): Command {
     markCommand(),
     statusCommand(),
     listenCommand(),
+    labCommand(),
     doctorCommand(),
     bindCommand(),
     unbindCommand(),

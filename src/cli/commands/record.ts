@@ -1,8 +1,6 @@
-import { resolve as resolvePath } from 'node:path';
 import { Command, Option } from '@commander-js/extra-typings';
 import type { Command as AnyCommand } from 'commander';
 import { MmioError } from '../../base/errors.ts';
-import type { RemoteTarget } from '../../recording/session/remote.ts';
 import { formatOfPath } from '../../sinks/index.ts';
 import {
   formatOption,
@@ -35,22 +33,6 @@ On a terminal: m asks for a mark, q ends the recording (and a VM that it started
 Ctrl-C does the same, twice kills.
 
 Exit status: 0 complete; 1 failure; 2 usage; 3 recorded, but incomplete; 130 interrupted.`;
-
-async function remoteTarget(
-  address: string,
-  options: { tokenFile?: string; tlsCa?: string; insecurePlaintext?: true },
-): Promise<RemoteTarget> {
-  const { parseBridgeAddress } = await import('../../bridge/address.ts');
-  const { randomBytes } = await import('node:crypto');
-  const resolve = (path: string | undefined) => path && resolvePath(path);
-  return {
-    address: parseBridgeAddress(address).text,
-    tokenFile: resolve(options.tokenFile),
-    caFile: resolve(options.tlsCa),
-    insecurePlaintext: options.insecurePlaintext ?? false,
-    recording: randomBytes(16).toString('hex'),
-  };
-}
 
 export function recordCommand(): AnyCommand {
   const command = new Command('record')
@@ -143,7 +125,7 @@ export function recordCommand(): AnyCommand {
     const record = {
       outputs,
       ...(sendTo !== undefined && {
-        remote: await remoteTarget(sendTo, options),
+        remote: (await import('../../bridge/remote-target.ts')).remoteTarget(sendTo, options),
         openRemote: (await import('../../bridge/sender.ts')).openSender,
       }),
       format,

@@ -1,12 +1,12 @@
 /** Runs a recording that has begun to its end: terminal, signals, summary, exit status. */
 import { rmSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { isAlive } from '../../machine/proc.ts';
 import type { RecordingEnd } from '../../recording/run/recorder.ts';
 import type { RunningRecording } from '../../recording/run/running-recording.ts';
 import type { Started } from '../../recording/begin/assemble.ts';
+import { closeSession } from '../../recording/begin/close.ts';
 import { Interrupts, type Interrupt } from '../interrupts.ts';
 import type { LivePage } from '../live-page.ts';
 import { EXIT, say, sayError } from '../print.ts';
@@ -32,7 +32,7 @@ export async function runRecording(
   using interrupts = new Interrupts();
   const started = await beginUntil(begin, interrupts, options.seconds);
   if (started === undefined) return EXIT.interrupted;
-  const { recording, child, info, folder } = started;
+  const { recording, child, info } = started;
   say(options.begun(info.id));
   const page = await startPage(options.page);
   let interrupted = false;
@@ -79,9 +79,7 @@ export async function runRecording(
     clearTimeout(timer);
     interrupts[Symbol.dispose]();
   }
-  if (folder.spool !== info.spoolDir) await rm(info.spoolDir, { recursive: true, force: true });
-  const words = (await child?.lastWords()) ?? '';
-  await folder.remove();
+  const words = await closeSession(started);
   report(started, result, options, seconds);
   const died = result.vm?.exit?.signal ?? undefined;
   if (words !== '') say(`QEMU said\n  ${words.replaceAll('\n', '\n  ')}`);

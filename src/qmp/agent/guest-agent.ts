@@ -103,10 +103,14 @@ export class GuestAgent implements AsyncDisposable {
       const status = await this.#status(pid, left());
       if (status.exited) return exitOf(status);
       if (performance.now() + pauseMs > deadline) {
-        throw new MmioError('timeout', `${path} did not end within ${limit.timeoutMs / 1000} s`, {
-          evidence: `process ${pid} of the guest still runs`,
-          hint: 'the agent cannot end it; give the step a longer time-limit, or the command one of its own',
-        });
+        throw new MmioError(
+          'timeout',
+          `${path} did not end within ${(limit.timeoutMs / 1000).toFixed(1)} s`,
+          {
+            evidence: `process ${pid} of the guest still runs`,
+            hint: 'the agent cannot end it; give the step a longer time-limit, or the command one of its own',
+          },
+        );
       }
       await pause(pauseMs, limit.signal);
       pauseMs = Math.min(LAST_POLL_MS, pauseMs * 2);

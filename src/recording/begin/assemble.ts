@@ -38,6 +38,8 @@ export interface Started {
   readonly folder: SessionFolder;
   /** undefined where we did not start QEMU. */
   readonly child: QemuProcess | undefined;
+  /** undefined: it is gone, and what it left is written. */
+  readonly vm: Vm | undefined;
 }
 
 /**
@@ -200,6 +202,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
         vm,
         userLog,
         notice,
+        observe: options.observe,
         launched,
         refreshDevices: async () => {
           if (vm?.isEnding === false) await learnPatiently(vm, devices, notice);
@@ -213,7 +216,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
       },
     });
     await recording.start();
-    return { recording, counts, info, folder, child };
+    return { recording, counts, info, folder, child, vm };
   } catch (error) {
     await recording?.discard();
     source.stop();

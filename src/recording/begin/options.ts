@@ -1,4 +1,5 @@
 import type { Notice } from '../../base/notice.ts';
+import type { StreamItem } from '../../model/stream.ts';
 import type { OutputFormat } from '../../sinks/index.ts';
 import type { TextExtra } from '../../sinks/text-extra.ts';
 import type { OpenRemote, RemoteTarget } from '../session/remote.ts';
@@ -25,9 +26,14 @@ export interface RecordOptions {
   readonly notice: Notice;
   /** Whoever waits for it to begin does not want it any more: an output that is full is given up. */
   readonly signal?: AbortSignal | undefined;
+  /** Is shown each item on its way to the outputs, in their order; a batch is valid during the call. */
+  readonly observe?: ((item: StreamItem) => void) | undefined;
   /** What QEMU would have written to its standard error, had its log been its own. */
   readonly onUserLog: (bytes: Uint8Array) => void;
 }
 
 /** What is told again when a recording is resumed. */
-export type ResumeOptions = Pick<RecordOptions, 'notice' | 'onUserLog' | 'openRemote' | 'signal'>;
+export type ResumeOptions = Pick<
+  RecordOptions,
+  'notice' | 'onUserLog' | 'openRemote' | 'signal' | 'observe'
+>;

@@ -57,6 +57,8 @@ export interface RecorderParts {
   readonly lookAtMemory: (what: 'mappings' | 'devices') => Promise<readonly CoverageRange[]>;
   readonly userLog: UserLogWriter | undefined;
   readonly notice: Notice;
+  /** Is shown each item before it is written. */
+  readonly observe?: ((item: StreamItem) => void) | undefined;
   /** QEMU is ours, and its standard error in the folder. */
   readonly launched: boolean;
 }
@@ -254,6 +256,7 @@ export class Recorder {
     const { state, source, outputs } = this.#parts;
     if (item instanceof RawBatch) source.complete(item, state.counts.tables);
     state.counts.write(item);
+    this.#parts.observe?.(item);
     if ('kind' in item && item.kind === 'map') this.#mapSeen = true;
     const written = outputs.write(item);
     if (written !== undefined) await written;

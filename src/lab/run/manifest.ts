@@ -1,0 +1,166 @@
+/** What a run leaves as `manifest.json`: all that somebody needs to believe it, or to do it again. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { arch, cpus, hostname, release } from 'node:os';
+import type { Counters } from '../../model/events.ts';
+import type { CoverageStatement } from '../../model/coverage.ts';
+import type { Device } from '../../model/device.ts';
+import { TOOL } from '../../base/version.ts';
+import { guestAddress } from '../../model/device.ts';
+import { vendorDevice } from '../../base/format.ts';
+import type { ScenarioHead } from '../language/scenario.ts';
+import type { Scalar } from '../language/tree.ts';
+import type { BoundDevice } from './binding.ts';
+import type { DiskImage } from '../machine/disk-images.ts';
+import type { RecordingPlace } from '../machine/stream-watch.ts';
+
+export type RunResult = 'running' | 'passed' | 'failed' | 'interrupted';
+export type StepResult = 'passed' | 'failed' | 'ignored' | 'skipped';
+
+export interface StepReport {
+  readonly number: number;
+  readonly name: string;
+  readonly kind: string;
+  /** `FILE:LINE`, where the scenario has it. */
+  readonly at: string;
+  readonly result: StepResult;
+  /** ISO 8601; null where it was skipped. */
+  readonly started: string | null;
+  readonly seconds: number;
+  readonly limitSeconds: number;
+  /** What it found, or did. */
+  readonly detail: string | null;
+  readonly failure: StepFailure | null;
+  /** In the run's folder. */
+  readonly files: readonly string[];
+  /** Where its mark stands in the recording; null: there was none. */
+  readonly place: RecordingPlace | null;
+  /** Accesses from its mark to that of the next step; null: not known. */
+  readonly accesses: number | null;
+}
+
+export interface StepFailure {
+  readonly code: string;
+  readonly message: string;
+  readonly evidence: string | null;
+  readonly hint: string | null;
+}
+
+export interface DeviceReport {
+  readonly name: string;
+  readonly type: string;
+  readonly ids: string;
+  readonly class: string;
+  readonly qemuId: string;
+  readonly guestAddress: string;
+  readonly hostAddress: string;
+  /** Its `-device`, as it was written; null: it was added later, or the VM ran already. */
+  readonly options: string | null;
+  readonly bars: readonly {
+    readonly slot: number;
+    readonly start: number;
+    readonly sizeBytes: number;
+  }[];
+}
+
+export interface RecordingReport {
+  readonly outputs: readonly string[];
+  readonly accesses: number;
+  readonly counters: Counters;
+  readonly marks: number;
+  readonly coverage: CoverageStatement;
+  /** Nothing is missing, as far as anyone can tell. */
+  readonly complete: boolean;
+}
+
+export interface Manifest {
+  readonly version: 1;
+  readonly tool: string;
+  readonly result: RunResult;
+  /** Why it is not `passed`. */
+  readonly reason: string | null;
+  readonly started: string;
+  readonly ended: string | null;
+  readonly seconds: number;
+  readonly scenario: {
+    readonly name: string;
+    readonly about: string;
+    readonly file: string;
+    readonly files: readonly { readonly path: string; readonly sha256: string }[];
+    readonly variables: Readonly<Record<string, Scalar>>;
+  };
+  readonly host: {
+    readonly name: string;
+    readonly kernel: string;
+    readonly processor: string;
+    readonly machine: string;
+  };
+  readonly qemu: {
+    readonly version: string;
+    readonly argv: readonly string[];
+    readonly started: boolean;
+    /** How it ended; null: it runs on, or was never there. */
+    readonly exit: { readonly code: number | null; readonly signal: string | null } | null;
+    readonly said: string;
+  } | null;
+  readonly devices: readonly DeviceReport[];
+  readonly bound: readonly BoundDevice[];
+  readonly disks: readonly DiskImage[];
+  readonly snapshots: readonly string[];
+  readonly steps: readonly StepReport[];
+  readonly recording: RecordingReport | null;
+  /** What cleaning up could not put back. */
+  readonly left: readonly string[];
+  readonly notices: readonly string[];
+}
+
+export function scenarioReport(scenario: ScenarioHead): Manifest['scenario'] {
+  const { name, about, path, files, variables } = scenario;
+  return {
+    name,
+    about,
+    file: path,
+    files: files.map((file) => ({
+      path: file.path,
+      sha256: createHash('sha256').update(file.text).digest('hex'),
+    })),
+    variables,
+  };
+}
+
+export function hostReport(): Manifest['host'] {
+  let kernel = release();
+  try {
+    kernel = readFileSync('/proc/version', 'utf8').trim();
+  } catch {
+    // The release has to do.
+  }
+  return { name: hostname(), kernel, processor: cpus()[0]?.model ?? '', machine: arch() };
+}
+
+export function toolReport(): string {
+  return TOOL;
+}
+
+export function deviceReport(device: Device, argv: readonly string[]): DeviceReport {
+  const { name, type, qemuId, hostAddress, vendorId, deviceId, classCode, bars } = device;
+  const written = argv.filter((_, at) => /^--?device$/.test(argv[at - 1] ?? ''));
+  const wordsOf = (text: string) => text.split(/[,{}"=: ]+/);
+  const options = written.find((text) => {
+    if (qemuId !== '') return wordsOf(text).includes(qemuId);
+    return hostAddress !== '' && text.includes(hostAddress.replace(/^0000:/, ''));
+  });
+  return {
+    name,
+    type,
+    ids: vendorDevice(vendorId, deviceId),
+    class: `0x${classCode.toString(16).padStart(6, '0')}`,
+    qemuId,
+    guestAddress: guestAddress(device),
+    hostAddress,
+    options: options ?? null,
+    bars: bars
+      .map(({ start, sizeBytes }, slot) => ({ slot, start, sizeBytes }))
+      .filter(({ sizeBytes }) => sizeBytes > 0),
+  };
+}
