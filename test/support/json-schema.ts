@@ -1,5 +1,5 @@
 /*
- * As much of JSON Schema 2020-12 as docs/ndjson.schema.json uses. A keyword that is not known here
+ * As much of JSON Schema 2020-12 as docs/ndjson.schema.json and docs/lab.schema.json use. A keyword that is not known here
  * is an error, so that no part of the schema goes unchecked.
  */
 export type Schema = { readonly [keyword: string]: unknown };
@@ -21,6 +21,11 @@ export function faultsOf(value: unknown, schema: Schema, root: Schema, place = '
         const valid = tries.filter((faults) => faults.length === 0).length;
         return valid === 1 ? [] : fault(`${valid} of oneOf are valid: ${tries.flat().join('; ')}`);
       }
+      case 'anyOf': {
+        const tries = asList(rule).map((one) => faultsOf(value, asSchema(one), root, place));
+        const valid = tries.some((faults) => faults.length === 0);
+        return valid ? [] : fault(`none of anyOf is valid: ${tries.flat().join('; ')}`);
+      }
       case 'type': {
         const types = Array.isArray(rule) ? rule : [rule];
         return types.some((type) => isOfType(value, type)) ? [] : fault(`not ${types.join('|')}`);
@@ -35,6 +40,16 @@ export function faultsOf(value: unknown, schema: Schema, root: Schema, place = '
           : fault(`not like ${String(rule)}`);
       case 'minimum':
         return typeof value !== 'number' || value >= Number(rule) ? [] : fault('too small');
+      case 'maximum':
+        return typeof value !== 'number' || value <= Number(rule) ? [] : fault('too large');
+      case 'minLength':
+        return typeof value !== 'string' || value.length >= Number(rule) ? [] : fault('too short');
+      case 'maxLength':
+        return typeof value !== 'string' || value.length <= Number(rule) ? [] : fault('too long');
+      case 'propertyNames':
+        return !isObject(value)
+          ? []
+          : Object.keys(value).flatMap((name) => faultsOf(name, asSchema(rule), root, place));
       case 'minItems':
         return !Array.isArray(value) || value.length >= Number(rule) ? [] : fault('too few');
       case 'maxItems':

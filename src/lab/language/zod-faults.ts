@@ -20,13 +20,11 @@ export function zodFaults(
 
 function faultOf(issue: Issue, tree: Tree, what: string, example: string | undefined): Fault {
   const { path } = issue;
-  const name = [
-    what,
-    ...path.map((part) => (typeof part === 'number' ? `[${part}]` : String(part))),
-  ]
-    .filter((part) => part !== '')
-    .join(' ')
-    .replaceAll(' [', '[');
+  const name =
+    [what, ...path.map((part) => (typeof part === 'number' ? `[${part}]` : String(part)))]
+      .filter((part) => part !== '')
+      .join(' ')
+      .replaceAll(' [', '[') || 'the scenario';
   const place = placeAt(tree, path);
   const found = foundAt(tree, path);
   switch (issue.code) {
@@ -50,14 +48,18 @@ function faultOf(issue: Issue, tree: Tree, what: string, example: string | undef
       if (best !== undefined && (best.path.length > 0 || best.code === 'unrecognized_keys')) {
         return faultOf({ ...best, path: [...path, ...best.path] }, tree, what, example);
       }
-      const wanted = [...new Set(branches.map(expectedOf))].join(', or ');
-      return { place, message: `${name} is ${found}`, expected: wanted, example };
+      // Where the kind of value is right, what is wrong with it is better to know than other kinds.
+      const near = branches.filter(
+        ({ code }) => code !== 'invalid_type' && code !== 'invalid_value',
+      );
+      const all = [...new Set((near.length > 0 ? near : branches).map(expectedOf))].join(', or ');
+      const expected = near.length === 0 && isOwn(issue) ? issue.message : all;
+      return { place, message: `${name} is ${found}`, expected, example };
     }
     default: {
-      const missing = issue.code === 'invalid_type' && found === 'nothing';
       return {
         place,
-        message: missing ? `${name} is not there` : `${name} is ${found}`,
+        message: `${name} is ${found}`,
         expected: expectedOf(issue),
         example,
       };
@@ -115,7 +117,7 @@ function treeAt(tree: Tree, path: readonly PropertyKey[]): Tree | undefined {
 
 function foundAt(tree: Tree, path: readonly PropertyKey[]): string {
   const at = treeAt(tree, path);
-  if (at === undefined) return 'nothing';
+  if (at === undefined) return 'not there';
   if (at.kind === 'list') return 'a list';
   if (at.kind === 'map') return 'a map';
   const value = plainOf(at);

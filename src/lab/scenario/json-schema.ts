@@ -38,9 +38,25 @@ export function labJsonSchema(): Json {
   };
 }
 
-/** As it stands in the file; `${NAME}` may be any value, and is text to an editor. */
+/** As it stands in the file. */
 function jsonOf(schema: z.ZodType): Json {
   const { $schema, ...rest } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
   void $schema;
-  return rest;
+  return orVariable(rest) as Json;
+}
+
+/** Text that has a variable in it, which may be any value. */
+const VARIABLE = { type: 'string', pattern: '\\$\\{' };
+
+/** Lets a variable stand where a number, or text of some form, is expected. */
+function orVariable(json: unknown): unknown {
+  if (Array.isArray(json)) return json.map(orVariable);
+  if (typeof json !== 'object' || json === null) return json;
+  const inner = Object.fromEntries(
+    Object.entries(json).map(([key, value]) => [key, orVariable(value)]),
+  ) as Json;
+  const { type, pattern } = inner;
+  const isPlain = typeof type === 'string' && ['number', 'integer', 'boolean'].includes(type);
+  const isText = type === 'string' && (pattern !== undefined || inner['enum'] !== undefined);
+  return (isPlain || isText) && !('const' in inner) ? { anyOf: [inner, VARIABLE] } : inner;
 }

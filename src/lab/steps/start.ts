@@ -51,7 +51,12 @@ export const start = defineStep<z.infer<typeof schema>>({
       faults.push('marks from a file are read through the agent: agent: true');
     }
     try {
-      planLaunch(argv, { qmpSocket: '/q', logFile: '/l', traceEvents: [], interrupts: true });
+      const needs = { qmpSocket: '/q', logFile: '/l', traceEvents: [], interrupts: true };
+      if (planLaunch(argv, needs).usesStdio) {
+        faults.push(
+          'this QEMU takes the terminal (-nographic, -serial stdio): name its ports under serial:, and write -display none',
+        );
+      }
     } catch (error) {
       faults.push(describeError(error));
     }
