@@ -33,6 +33,7 @@ export interface AttributionSnapshot {
   readonly lastTimeNs: number;
   readonly deviceAccesses: number;
   readonly elsewhere: number;
+  readonly configWrites: number;
 }
 
 /** What the targets of the log's lines have turned out to be; by target index. */
@@ -56,8 +57,13 @@ export class Attribution {
   /** Time of lines that have no stamp; the last known time where it is not set. */
   pollTimeNs = NaN;
 
+  /** Writes to this offset of a recorded device's configuration space are marks. */
+  markRegister: number | undefined;
+
   #deviceAccesses: number;
   #elsewhere: number;
+  /** Told of by `pci_cfg_write`, and no marks. */
+  #configWrites: number;
   #lastTimeNs: number;
   #nextMapId: number;
   /** Devices told of, regions described, regions whose address is not known and said to be. */
@@ -80,6 +86,7 @@ export class Attribution {
     this.#lastTimeNs = from?.lastTimeNs ?? 0;
     this.#deviceAccesses = from?.deviceAccesses ?? 0;
     this.#elsewhere = from?.elsewhere ?? 0;
+    this.#configWrites = from?.configWrites ?? 0;
   }
 
   snapshot(): AttributionSnapshot {
@@ -92,6 +99,7 @@ export class Attribution {
       lastTimeNs: this.#lastTimeNs,
       deviceAccesses: this.#deviceAccesses,
       elsewhere: this.#elsewhere,
+      configWrites: this.#configWrites,
     };
   }
 
@@ -105,6 +113,7 @@ export class Attribution {
     return {
       ...Object.fromEntries(ofDecoder),
       ...(this.#deviceAccesses > 0 && { [DEVICE_ACCESS]: this.#deviceAccesses }),
+      ...(this.#configWrites > 0 && { pci_cfg_write: this.#configWrites }),
       ...(this.#elsewhere > 0 && { [ELSEWHERE]: this.#elsewhere }),
     };
   }
@@ -343,6 +352,18 @@ export class Attribution {
     });
   }
 
+  /** The guest's own mark: any program in it can write there. */
+  #takeConfigWrite(event: Extract<RawEvent, { kind: 'config-write' }>, timeNs: number): void {
+    const { offset, value } = event;
+    const state = offset === this.markRegister ? this.devices.at(event) : undefined;
+    if (state?.selected !== true) {
+      this.#configWrites++;
+      return;
+    }
+    const text = `guest: ${hex(value)} (${state.device.name} config+${hex(offset)})`;
+    this.#queue.push({ kind: 'mark', timeNs, text });
+  }
+
   #isIntroduced(region: Region, barMapping: BarMapping | undefined): boolean {
     const isReady =
       barMapping === undefined ? this.#warned.has(region.id) : barMapping.mapId !== NO_MAPPING;
@@ -377,6 +398,9 @@ export class Attribution {
         this.note({ kind: 'loss', timeNs, count: -1, durationNs: 0, reason });
         return;
       }
+      case 'config-write':
+        this.#takeConfigWrite(event, timeNs);
+        return;
       case 'reset':
       case 'interrupt': {
         const state = this.devices.vfio(event.device);

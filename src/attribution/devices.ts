@@ -193,6 +193,11 @@ export class Devices {
     return deviceAt(this.states, line) === undefined;
   }
 
+  /** The function of this type at a guest address. */
+  at(place: Pick<MappingLine, 'bus' | 'devfn' | 'type'>): DeviceState | undefined {
+    return deviceAt(this.states, place);
+  }
+
   map(line: MappingLine): void {
     const state = deviceAt(this.states, line) ?? this.#adopt(line) ?? this.#addMapped(line);
     if (!line.added) return;

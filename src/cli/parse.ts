@@ -1,6 +1,7 @@
 /** Values of options. */
 import { Option } from '@commander-js/extra-typings';
 import { InvalidArgumentError } from 'commander';
+import { configPlace } from '../model/config-place.ts';
 import { fullPciAddress } from '../host/pci.ts';
 import { OUTPUT_FORMATS } from '../sinks/index.ts';
 import { TEXT_EXTRAS, type TextExtra } from '../sinks/text-extra.ts';
@@ -45,6 +46,15 @@ export function parseSeconds(text: string): number {
 export function parseCount(text: string): number {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError(`${text} is no number.`);
   return Number(text);
+}
+
+/** `config+0x3c`: its offset. */
+export function parseConfigPlace(text: string): number {
+  const offset = configPlace(text);
+  if (offset !== undefined) return offset;
+  throw new InvalidArgumentError(
+    `${text} is no place in configuration space, such as config+0x3c.`,
+  );
 }
 
 /** `8080`; 0 is any that is free. */

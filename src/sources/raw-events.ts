@@ -63,6 +63,17 @@ export type RawEvent =
       /** The system's words. */
       readonly reason: string;
     }
+  | {
+      /** `pci_cfg_write`: a write to the configuration space of any function, emulated or not. */
+      readonly kind: 'config-write';
+      readonly timeNs: number;
+      /** QEMU's name of the device: its type. */
+      readonly type: string;
+      readonly bus: number;
+      readonly devfn: number;
+      readonly offset: number;
+      readonly value: number;
+    }
   | { readonly kind: 'msix-use'; readonly timeNs: number; readonly device: string }
   | { readonly kind: 'reset'; readonly timeNs: number; readonly device: string }
   | LossEvent

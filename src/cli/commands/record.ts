@@ -6,6 +6,7 @@ import {
   formatOption,
   gather,
   textExtraOption,
+  parseConfigPlace,
   parseCount,
   parsePort,
   parseSeconds,
@@ -83,6 +84,11 @@ export function recordCommand(): AnyCommand {
       'how much of it to use, 1M at least (default: 1G, or 3/4 of what is free)',
       parseSpoolLimit,
     )
+    .option(
+      '--mark-register <place>',
+      'a register of configuration space whose writes by the guest become marks: config+0x3c, which no driver uses',
+      parseConfigPlace,
+    )
     .addOption(
       new Option(
         '--overflow <policy>',
@@ -132,6 +138,7 @@ export function recordCommand(): AnyCommand {
       textExtra: options.textExtra,
       selection,
       overflow: options.overflow,
+      markRegister: options.markRegister,
       pc: options.pc === true,
       source: options.source,
       spoolLimitBytes: options.spoolLimit,

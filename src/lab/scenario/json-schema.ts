@@ -54,7 +54,7 @@ function orVariable(json: unknown): unknown {
   if (typeof json !== 'object' || json === null) return json;
   const inner = Object.fromEntries(
     Object.entries(json).map(([key, value]) => [key, orVariable(value)]),
-  ) as Json;
+  );
   const { type, pattern } = inner;
   const isPlain = typeof type === 'string' && ['number', 'integer', 'boolean'].includes(type);
   const isText = type === 'string' && (pattern !== undefined || inner['enum'] !== undefined);

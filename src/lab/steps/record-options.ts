@@ -8,6 +8,7 @@ import type { RecordOptions } from '../../recording/begin/options.ts';
 import { formatOfPath, OUTPUT_FORMATS } from '../../sinks/index.ts';
 import { TEXT_EXTRAS } from '../../sinks/text-extra.ts';
 import type { LabRun } from '../machine/lab-run.ts';
+import { configPlace } from '../../model/config-place.ts';
 import { sizeSchema } from '../language/size.ts';
 
 const listOf = <T>(schema: z.ZodType<T>) =>
@@ -30,6 +31,13 @@ function known(path: string): boolean {
 
 const MIN_SPOOL_BYTES = 2 ** 20;
 
+const configRegister = z.string().transform((text, context) => {
+  const offset = configPlace(text);
+  if (offset !== undefined) return offset;
+  context.addIssue({ code: 'custom', message: 'a place in configuration space: config+0x3c' });
+  return z.NEVER;
+});
+
 export const recordSchema = z.strictObject({
   output: listOf(
     outputPath.refine((path) => path !== '-', { error: 'a file: a run has no standard output' }),
@@ -45,6 +53,7 @@ export const recordSchema = z.strictObject({
     .refine((size) => size >= MIN_SPOOL_BYTES, { error: 'at least 1M' })
     .optional(),
   overflow: z.enum(['pause', 'drop']).optional(),
+  'mark-register': configRegister.optional(),
   'send-to': word.optional(),
   'token-file': word.optional(),
   'tls-ca': word.optional(),
@@ -94,6 +103,7 @@ export async function recordOptions(
     textExtra: given['text-extra'],
     selection: given.device ?? [],
     overflow: given.overflow ?? 'pause',
+    markRegister: given['mark-register'],
     pc: given.pc === true,
     source: given.source ?? 'log',
     spoolLimitBytes: given['spool-limit'],

@@ -63,6 +63,7 @@ export async function announce(
     format: options.format,
     textExtra: options.textExtra,
     overflow: options.overflow,
+    markRegister: options.markRegister,
     spoolLimitBytes: limitFor(spool.dir, await spool.freeBytes(), options.spoolLimitBytes),
     userLog: undefined,
     source: options.source,
@@ -142,6 +143,7 @@ export async function assemble(assembly: Assembly): Promise<Started> {
   const userLog = await openUserLog(assembly.info, options, checkpoint);
   const before = restoreState(selection, checkpoint);
   const { attribution, counts } = before;
+  attribution.markRegister = assembly.info.markRegister;
   const { devices } = attribution;
   if (vm !== undefined) {
     attribution.vcpuOfThread = await readVcpus(vm.qmp);

@@ -30,7 +30,7 @@ const GREETING_LIMIT_MS = 300_000;
 
 type PlanOptions = Pick<
   RecordOptions,
-  'selection' | 'spoolDir' | 'interrupts' | 'source' | 'pc' | 'overflow' | 'notice'
+  'selection' | 'spoolDir' | 'interrupts' | 'source' | 'pc' | 'overflow' | 'markRegister' | 'notice'
 >;
 
 /** The launch, without doing it: for `--dry-run`, with the session's folder left open. */

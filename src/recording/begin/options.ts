@@ -14,6 +14,8 @@ export interface RecordOptions {
   readonly textExtra?: readonly TextExtra[] | undefined;
   readonly selection: readonly string[];
   readonly overflow: 'pause' | 'drop';
+  /** Offset in configuration space whose writes are the guest's marks. */
+  readonly markRegister?: number | undefined;
   /** Bytes on tmpfs; undefined: 1 GiB, or three quarters of what is free. */
   readonly spoolLimitBytes?: number | undefined;
   /** Program counters from KVM's tracepoints. */

@@ -172,6 +172,7 @@ export const checkpointSchema: z.ZodType<Checkpoint> = z.object({
     lastTimeNs: number,
     deviceAccesses: number,
     elsewhere: number,
+    configWrites: number,
   }),
   counts: z.object({
     tables: tablesSchema,

@@ -25,6 +25,8 @@ export interface SessionInfo {
   /** What the text tells of beside what mmiotrace has lines for. */
   readonly textExtra?: readonly TextExtra[] | undefined;
   readonly overflow: 'pause' | 'drop';
+  /** Offset in configuration space whose writes are the guest's marks. */
+  readonly markRegister?: number | undefined;
   readonly spoolLimitBytes: number;
   /** Where lines go that are the user's own. */
   readonly userLog: UserLog | undefined;
@@ -77,6 +79,7 @@ export const infoSchema = z.object({
   format: z.enum(OUTPUT_FORMATS).optional(),
   textExtra: z.array(z.enum(TEXT_EXTRAS)).optional(),
   overflow: z.enum(['pause', 'drop']),
+  markRegister: z.number().optional(),
   spoolLimitBytes: z.number(),
   userLog: userLog.optional(),
   source: z.string(),

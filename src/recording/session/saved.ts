@@ -4,7 +4,7 @@ import { MmioError, messageOf } from '../../base/errors.ts';
 import type { SourcePosition } from '../../model/position.ts';
 
 /** Raised with every change of what is kept: another version's cannot be resumed. */
-export const SESSION_VERSION = 2;
+export const SESSION_VERSION = 3;
 
 const LEFT = 'what was recorded until then is in the outputs; the rest is in the spool';
 

@@ -67,6 +67,8 @@ export interface SourceOptions {
   /** Of a QEMU that is started: interrupts of passed-through devices, too. */
   readonly interrupts: boolean;
   readonly overflow: 'pause' | 'drop';
+  /** Offset in configuration space at which a guest makes marks. */
+  readonly markRegister?: number | undefined;
   readonly notice: Notice;
 }
 

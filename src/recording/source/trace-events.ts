@@ -21,20 +21,34 @@ const VFIO = [
   'vfio_rom_read',
   'vfio_ioeventfd_init',
 ];
+/** Where the guest's own marks are looked for. */
+const CONFIG_WRITES = 'pci_cfg_write';
 /** What the QEMU plugin cannot tell of. */
 export const BESIDE_PLUGIN: readonly string[] = [
   MAPPINGS,
+  CONFIG_WRITES,
   ...VFIO.filter((event) => !/^vfio_(region_(read|write)|rom_read)$/.test(event)),
 ];
 /** Every access to every emulated device: it cannot be narrowed inside QEMU. */
 const EMULATED = 'memory_region_ops_*';
 
-function eventsFor(vfio: boolean, emulated: boolean): string[] {
-  return [MAPPINGS, ...(vfio ? VFIO : []), ...(emulated ? [EMULATED] : [])];
+interface Wanted {
+  readonly vfio: boolean;
+  readonly emulated: boolean;
+  readonly marks: boolean;
+}
+
+function eventsFor({ vfio, emulated, marks }: Wanted): string[] {
+  return [
+    MAPPINGS,
+    ...(marks ? [CONFIG_WRITES] : []),
+    ...(vfio ? VFIO : []),
+    ...(emulated ? [EMULATED] : []),
+  ];
 }
 
 /** Those of any recording, whatever its devices. */
-export const ALL_EVENTS: readonly string[] = eventsFor(true, true);
+export const ALL_EVENTS: readonly string[] = eventsFor({ vfio: true, emulated: true, marks: true });
 
 /**
  * The trace events for a selection, before QEMU runs: from its `-device` options alone. Those of
@@ -43,11 +57,12 @@ export const ALL_EVENTS: readonly string[] = eventsFor(true, true);
 export function eventsForArgv(
   devices: readonly ArgvDevice[],
   selection: readonly string[],
+  marks: boolean,
 ): string[] {
   const vfio = devices.filter(({ driver }) => driver.startsWith('vfio-'));
   const named = (name: string) =>
     vfio.some(({ id, host }) => id === name || host === name || host === `0000:${name}`);
-  return eventsFor(true, !selection.every(named));
+  return eventsFor({ vfio: true, emulated: !selection.every(named), marks });
 }
 
 /**
@@ -58,10 +73,12 @@ export function eventsForArgv(
 export async function eventsForDevices(
   qmp: QmpClient,
   selected: readonly DeviceState[],
+  marks: boolean,
 ): Promise<string[]> {
   const vfio = selected.filter(({ device }) => isPassedThrough(device));
   const tables = await Promise.all(vfio.map(({ qomPath }) => hasMsixTable(qmp, qomPath)));
-  return eventsFor(vfio.length > 0, vfio.length < selected.length || tables.includes(true));
+  const emulated = vfio.length < selected.length || tables.includes(true);
+  return eventsFor({ vfio: vfio.length > 0, emulated, marks });
 }
 
 /** What these events tell of QEMU's own parts of passed-through devices. */

@@ -81,6 +81,9 @@ const MEMORY_REGION = new RegExp(
   `^cpu (-?\\d{1,4}) mr ${hex} addr ${hex} value ${hex} size (\\d) name '(.*)'$`,
 );
 const MAPPING = new RegExp(`^(\\S+) ([0-9a-f]{2}):([0-9a-f]{2})\\.([0-7]) (\\d),${hex}\\+${hex}$`);
+const CONFIG_SPACE_WRITE = new RegExp(
+  `^(\\S+) ([0-9a-f]{2}):([0-9a-f]{2})\\.([0-7]) @${hex} <- ${hex}$`,
+);
 const REGION_SETUP = new RegExp(
   `^Device (.*), region (\\d{1,3}) ".*", flags: 0x[0-9a-f]+, offset: 0x[0-9a-f]+, size: ${hex}$`,
 );
@@ -187,6 +190,21 @@ const EVENTS = new Map<string, EventParser>([
     matching(ROM_READ, ([name = '', at = '', width = '', value = '']) =>
       access(false, { kind: 'vfio-rom', device: name }, at, value, width),
     ),
+  ],
+  [
+    'pci_cfg_write',
+    matching(CONFIG_SPACE_WRITE, ([type = '', bus = '', slot = '', fn, at = '', value = '']) => {
+      const devfn = (parseInt(slot, 16) << 3) | Number(fn);
+      if (devfn > 255) return MALFORMED;
+      return {
+        kind: 'config-write',
+        type,
+        bus: parseInt(bus, 16),
+        devfn,
+        offset: parseInt(at, 16),
+        value: parseInt(value, 16),
+      };
+    }),
   ],
   ['pci_update_mappings_add', mapping(true)],
   ['pci_update_mappings_del', mapping(false)],

@@ -1,4 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { Attribution } from '../../../src/attribution/attribution.ts';
+import { isBatch } from '../../../src/model/stream.ts';
+import { QemuLogDecoder } from '../../../src/sources/qemu-log/decoder.ts';
 import { eventsOf, stamped, textOf } from '../../support/convert-log.ts';
 
 const add = (bar: number, gpa: number, size = 0x20000, type = 'vfio-pci', at = '00:01.0') =>
@@ -232,5 +235,42 @@ describe('events', () => {
       position: { segment: 0, offset: head.length },
     });
     expect(events.at(-1)).toMatchObject({ kind: 'end', complete: false });
+  });
+});
+
+describe('a register whose writes are marks', () => {
+  const configWrite = (offset: number, type = 'e1000', at = '00:02.0') =>
+    `pci_cfg_write ${type} ${at} @0x${offset.toString(16)} <- 0x7`;
+  const lines = [
+    e1000(0xfebc0000),
+    ops(0xfebc0000, 'e1000-mmio'),
+    configWrite(0x3c),
+    ops(0xfebc0004, 'e1000-mmio'),
+    configWrite(0x3d),
+    configWrite(0x3c, 'rtl8139', '00:03.0'),
+  ];
+
+  test('gives a mark between the accesses around it, of a recorded device alone', async () => {
+    const attribution = new Attribution(['e1000']);
+    attribution.markRegister = 0x3c;
+    const decoder = new QemuLogDecoder();
+    attribution.targets = decoder.targets;
+    decoder.feed(Buffer.from(stamped(lines)));
+    const seen: string[] = [];
+    for (let raw; (raw = decoder.next()) !== undefined;) {
+      attribution.take(raw);
+      for (let item; (item = attribution.next()) !== undefined;) {
+        if (isBatch(item)) seen.push(`${item.length} access`);
+        else if (item.kind === 'mark') seen.push(item.text);
+      }
+    }
+    expect(seen).toEqual(['1 access', 'guest: 0x7 (00:02.0 config+0x3c)', '1 access']);
+    expect(attribution.otherLines(new Map())).toEqual({ pci_cfg_write: 2 });
+  });
+
+  test('is none unless one was named: its lines are counted as of others', async () => {
+    const events = await eventsOf(stamped(lines), { device: ['e1000'] });
+    expect(events.filter(({ kind }) => kind === 'mark')).toEqual([]);
+    expect(events.at(-1)).toMatchObject({ counters: { otherLines: { pci_cfg_write: 3 } } });
   });
 });

@@ -12,7 +12,7 @@ import { readScenario } from '../../../src/lab/scenario/read.ts';
 import { template } from '../../../src/lab/scenario/template.ts';
 import { STEP_KINDS } from '../../../src/lab/steps/index.ts';
 import type { Scenario } from '../../../src/lab/steps/kind.ts';
-import { faultsOf, type Schema } from '../../support/json-schema.ts';
+import { faultsOf } from '../../support/json-schema.ts';
 
 let dir: string;
 beforeEach(() => {
@@ -95,7 +95,7 @@ describe('a scenario', () => {
     };
     expect(
       argvOf(`>-\n        qemu-kvm -m 1G\n        -append "a b" -name 'c d' -x e\\ f`),
-    ).toEqual(['qemu-kvm', ...['-m', '1G', '-append', 'a b', '-name', 'c d', '-x', 'e f']]);
+    ).toEqual(['qemu-kvm', '-m', '1G', '-append', 'a b', '-name', 'c d', '-x', 'e f']);
     expect(argvOf('[qemu-kvm, -smp, 2]')).toEqual(['qemu-kvm', '-smp', '2']);
   });
 
@@ -359,7 +359,7 @@ describe('every kind of step', () => {
       expect(Object.keys(example[0] ?? {})[0]).toBe(kind.name);
       expect(kind.schema.safeParse(example[0]?.[kind.name]).error).toBeUndefined();
       const file = { lab: 1, steps: example };
-      expect(faultsOf(file, labJsonSchema() as Schema, labJsonSchema() as Schema)).toEqual([]);
+      expect(faultsOf(file, labJsonSchema(), labJsonSchema())).toEqual([]);
     },
   );
 
@@ -375,7 +375,7 @@ describe('every kind of step', () => {
     ['a time without its unit', { lab: 1, steps: [{ wait: 5 }] }],
     ['an option that is not there', { lab: 1, steps: [{ start: { qemu: 'q', x: 1 } }] }],
   ])('the JSON Schema refuses %s', (_, file) => {
-    const schema = labJsonSchema() as Schema;
+    const schema = labJsonSchema();
     expect(faultsOf(file, schema, schema)).not.toEqual([]);
   });
 
@@ -383,7 +383,7 @@ describe('every kind of step', () => {
     const path = write('nic.yaml', template('nic'));
     const scenario = readScenario(path, [], { here: dir });
     expect(checkScenario(scenario, { allowHostCommands: false })).toEqual([]);
-    const schema = labJsonSchema() as Schema;
+    const schema = labJsonSchema();
     expect(faultsOf(parse(readFileSync(path, 'utf8')), schema, schema)).toEqual([]);
   });
 });

@@ -6,7 +6,7 @@ import { planLaunch } from '../../../machine/argv.ts';
 import { readVcpus } from '../../../machine/vcpus.ts';
 import { checkSaved } from '../../session/saved.ts';
 import { segmentPath } from '../../spool/spool.ts';
-import type { SourceKind, SourceParts } from '../recording-source.ts';
+import type { SourceKind, SourceOptions, SourceParts } from '../recording-source.ts';
 import { KvmSource, type ResumedTrace } from './source.ts';
 import { kvmInfoSchema, kvmStateSchema } from './state.ts';
 import { resumeTrace } from './trace-session.ts';
@@ -16,7 +16,9 @@ export const kvmKind: SourceKind = {
   header: 'kvm',
   clock: 'kernel',
 
-  launch: async (argv, { interrupts }) => {
+  launch: async (argv, options) => {
+    const { interrupts } = options;
+    requireNoMarkRegister(options);
     let trace: KvmTrace | undefined;
     return {
       plan: ({ qmpSocket }, spoolDir) => {
@@ -37,7 +39,10 @@ export const kvmKind: SourceKind = {
     };
   },
 
-  requireAttachable: () => void findTraceDir(),
+  requireAttachable: (_address, options) => {
+    requireNoMarkRegister(options);
+    findTraceDir();
+  },
 
   attach: async ({ qmp, pid, vcpus }) => {
     const [thread = 0] = vcpus.keys();
@@ -84,4 +89,13 @@ function opened(
     trace?.close();
     throw error;
   }
+}
+
+/** Configuration space is reached through ports that all devices share, or is not trapped at all. */
+function requireNoMarkRegister({ markRegister }: SourceOptions): void {
+  if (markRegister === undefined) return;
+  throw new MmioError('usage', "KVM's tracepoints do not tell of configuration space", {
+    evidence: '--mark-register with --source kvm',
+    hint: 'leave out --source kvm, or let the guest mark through a port (docs/lab.md)',
+  });
 }

@@ -45,20 +45,21 @@ export const logKind: SourceKind = {
 
 async function launch(
   argv: readonly string[],
-  { selection, interrupts, pc }: SourceOptions,
+  { selection, interrupts, pc, markRegister }: SourceOptions,
 ): Promise<SourceLaunch> {
   let trace: KvmTrace | undefined;
+  const marks = markRegister !== undefined;
   const planInto = (qmpSocket: string, logFile: string): LaunchPlan => {
     const needs = { qmpSocket, logFile, interrupts };
     const { devices } = planLaunch(argv, { ...needs, traceEvents: [] });
-    return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, selection) });
+    return planLaunch(argv, { ...needs, traceEvents: eventsForArgv(devices, selection, marks) });
   };
   return {
     plan: (folder, spoolDir) => planInto(folder.qmpSocket, segmentPath(spoolDir, 1)),
     prepare: async () => void (pc && findTraceDir()),
     begin: async ({ qmp, pid, plan, start, selected }) => {
       const planned = plannedEvents(plan, argv.length);
-      const wanted = await eventsForDevices(qmp, selected);
+      const wanted = await eventsForDevices(qmp, selected, marks);
       // Some devices want more than the command line could tell.
       const more = wanted.filter((event) => !planned.includes(event));
       await setTraceEvents(qmp, more, true);
@@ -90,9 +91,12 @@ export function userLogOf({ userLog }: LaunchPlan, pid: number): UserLog | undef
   return { ...userLog, path: resolvePath(userLog.path.replace('%d', String(pid))) };
 }
 
-async function attach(qemu: RunningQemu, { pc }: SourceOptions): Promise<SourceAttach> {
+async function attach(
+  qemu: RunningQemu,
+  { pc, markRegister }: SourceOptions,
+): Promise<SourceAttach> {
   const { qmp, pid, argv, vcpus, selected } = qemu;
-  const traceEvents = await eventsForDevices(qmp, selected);
+  const traceEvents = await eventsForDevices(qmp, selected, markRegister !== undefined);
   const before = await readTraceState(qmp, ['*']);
   const ours = await readTraceState(qmp, traceEvents);
   const log: LogTarget = pid === undefined ? { kind: 'none' } : logTargetOf(argv, pid);

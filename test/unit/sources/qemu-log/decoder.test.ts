@@ -157,6 +157,14 @@ describe('other lines of ours', () => {
       type: 'intx',
       vector: 1,
     });
+    expect(one('pci_cfg_write e1000e 01:1f.7 @0x3c <- 0xab')).toMatchObject({
+      kind: 'config-write',
+      type: 'e1000e',
+      bus: 1,
+      devfn: 0xff,
+      offset: 0x3c,
+      value: 0xab,
+    });
     expect(one(`vfio_pci_reset  (${device})`)).toMatchObject({ kind: 'reset', device });
   });
 });
