@@ -12,6 +12,11 @@ mount -t tmpfs tmpfs /run
 echo root:x:0:0:root:/root:/bin/sh >/etc/passwd
 
 while read -r module; do insmod "$module" 2>/dev/null; done </depends
+# The power button; see acpid of busybox.
+mkdir -p /etc/acpi/PWRF
+printf '#!/bin/sh\npoweroff -f\n' >/etc/acpi/PWRF/00000080
+chmod 755 /etc/acpi/PWRF/00000080
+[ ! -e /dev/input/event0 ] || acpid -l /run/acpid.log -p /run/acpid.pid
 # What udev would make.
 mkdir -p /dev/virtio-ports
 for port in /sys/class/virtio-ports/*; do

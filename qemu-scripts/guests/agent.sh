@@ -52,10 +52,10 @@ if [ ! -e "$initramfs" ]; then
   done | sed -n 's/.*=> \([^ ]*\).*/\1/p' | sort -u | while read -r library; do
     cp -L "$library" "$files/lib/"
   done
-  for module in virtio_pci virtio_console nvme e1000e usbhid hid_generic xhci_pci e1000 i8042 atkbd evdev; do
+  for module in virtio_pci virtio_console nvme e1000e usbhid hid_generic xhci_pci e1000 i8042 atkbd evdev button; do
     linux_modules "$files" "$module" >"$work/$module.order" || :
     case "$module" in
-      virtio_pci | virtio_console | i8042 | atkbd) cat "$work/$module.order" ;;
+      virtio_pci | virtio_console | i8042 | atkbd | evdev | button) cat "$work/$module.order" ;;
     esac
   done | awk '!seen[$0]++' >"$files/depends"
   mkdir -p "$files/modules/order"

@@ -4,6 +4,10 @@ import type { Scalar, Tree } from './tree.ts';
 
 export type Variables = ReadonlyMap<string, Scalar>;
 
+// Other braces behind a dollar are a shell's own: ${file##*/}.
+const USE = /\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_-]*)\}/g;
+const WHOLE = /^\$\{([A-Za-z_][A-Za-z0-9_-]*)\}$/;
+
 /** A name, as `--set` and `variables:` have it. */
 export const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_-]*$/;
 
@@ -35,13 +39,13 @@ export function substitute(tree: Tree, variables: Variables, faults: Fault[]): T
           place,
           message: `there is no variable ${name}`,
           expected: `one of those that there are: ${known}`,
-          example: `variables:\n  ${name}: …`,
+          example: `variables:\n  ${name}: …\n# or, where it is not ours but a shell's:\n$\${${name}}`,
         });
         return '';
       };
-      const whole = /^\$\{([^}]*)\}$/.exec(value);
+      const whole = WHOLE.exec(value);
       if (whole !== null) return { ...tree, value: look(whole[1] ?? '') };
-      const text = value.replaceAll(/\$\$\{|\$\{([^}]*)\}/g, (_, name: string | undefined) =>
+      const text = value.replaceAll(USE, (_, name: string | undefined) =>
         name === undefined ? '${' : String(look(name)),
       );
       return { ...tree, value: text };

@@ -13,7 +13,9 @@ export const stop = defineStep({
   schema: z.union([z.null(), z.strictObject({})], { error: 'nothing: it has no options' }),
   limitMs: 60_000,
   needs: ['recording'],
-  async run(_, { machine }) {
+  async run(_, { lab }) {
+    const { machine } = lab;
+    if (machine === undefined) throw new MmioError('refused', 'there is no recording');
     const end = await machine.stop();
     if (end.kind === 'failed') throw new MmioError('io', describeEnd(end));
     const { totals } = machine.started.counts.result();

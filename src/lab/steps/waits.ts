@@ -14,7 +14,7 @@ export const wait = defineStep<number>({
   about: 'Waits for a time.',
   example: '- wait: 5s',
   schema: durationSchema,
-  limitMs: 25 * 24 * 3_600_000,
+  limitMs: 24 * 24 * 3_600_000,
   needs: [],
   async run(ms, context) {
     await context.pause(ms);

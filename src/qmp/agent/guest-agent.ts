@@ -108,7 +108,7 @@ export class GuestAgent implements AsyncDisposable {
           `${path} did not end within ${(limit.timeoutMs / 1000).toFixed(1)} s`,
           {
             evidence: `process ${pid} of the guest still runs`,
-            hint: 'the agent cannot end it; give the step a longer time-limit, or the command one of its own',
+            hint: 'the agent cannot end it, and waits for all that have its outputs: send those of what goes on in the background elsewhere (>/dev/null 2>&1 &)',
           },
         );
       }

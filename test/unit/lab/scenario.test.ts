@@ -81,8 +81,8 @@ describe('a scenario', () => {
       [name, kind.name, limitMs, onFailure].join(' | '),
     );
     expect(shown.slice(1)).toEqual([
-      'wait | wait | 2160000000 | stop',
-      'wait 2 | wait | 2160000000 | stop',
+      'wait | wait | 2073600000 | stop',
+      'wait 2 | wait | 2073600000 | stop',
       'load | guest-run | 5000 | continue',
       'the cable is in | mark | 10000 | stop',
     ]);
