@@ -25,6 +25,15 @@ export interface LabOptions {
 }
 
 const REDRAW_MS = 250;
+/** Longer names push the columns behind them to the right. */
+const MAX_NAME_WIDTH = 36;
+
+const WORDS: Readonly<Record<StepReport['result'], string>> = {
+  passed: 'ok',
+  failed: 'FAILED',
+  ignored: 'ignored',
+  skipped: 'skipped',
+};
 
 function read(file: string, { set, allowHostCommands }: LabOptions): Scenario {
   const here = dirname(resolvePath(file));
@@ -101,15 +110,19 @@ class RunScreen implements Reporter, Disposable {
   stepEnded(report: StepReport): void {
     this.#step = undefined;
     const { number, name, result, seconds, detail, failure } = report;
-    const word = { passed: 'ok', failed: 'FAILED', ignored: 'failed, ignored', skipped: 'skipped' };
-    const took = result === 'skipped' ? '' : `  ${duration(seconds)}`;
-    const said = detail === null ? '' : `  ${detail}`;
-    say(`${this.#clock()}  ${this.#place(number)}  ${name}  ${word[result]}${took}${said}`);
+    const took = result === 'skipped' ? '' : duration(seconds).padStart(8);
+    const how = `${WORDS[result].padEnd(7)}${took}${detail === null ? '' : `  ${detail}`}`;
+    say(`${this.#clock()}  ${this.#place(number)}  ${this.#padded(name)}  ${how.trimEnd()}`);
     if (failure === null) return;
     const { message, evidence, hint } = failure;
     say(`    ${message}`);
     if (evidence !== null && evidence !== '') say(`      ${evidence.replaceAll('\n', '\n      ')}`);
     if (hint !== null) say(`      hint: ${hint.replaceAll('\n', '\n      ')}`);
+  }
+
+  #padded(name: string): string {
+    const widths = this.#scenario.steps.map((step) => step.name.length);
+    return name.padEnd(Math.min(MAX_NAME_WIDTH, Math.max(...widths)));
   }
 
   /** `2/9`, as wide as the last. */

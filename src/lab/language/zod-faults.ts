@@ -1,21 +1,38 @@
 /** What zod found, in our words and with its place in the file. */
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { Fault } from './fault.ts';
 import { entryOf, placeAt, plainOf, type Tree } from './tree.ts';
 
 type Issue = z.core.$ZodIssue;
 
-/**
- * @param what how the value is called: `step wait-serial`
- * @param known the names that a map at the root may have
- */
+/** @param what how the value is called: `step wait-serial` */
 export function zodFaults(
   error: z.ZodError,
+  schema: z.ZodType,
   tree: Tree,
   what: string,
   example: string | undefined,
 ): Fault[] {
-  return error.issues.map((issue) => faultOf(issue, tree, what, example));
+  return error.issues.map((issue) => {
+    const fault = faultOf(issue, tree, what, example);
+    if (fault.expected !== undefined) return fault;
+    const known = namesAt(schema, issue.path);
+    return known.length === 0 ? fault : { ...fault, expected: known.join(', ') };
+  });
+}
+
+/** The names that a map at a path may have. */
+function namesAt(schema: z.core.$ZodType, path: readonly PropertyKey[]): string[] {
+  const [step, ...rest] = path;
+  if (schema instanceof z.ZodOptional) return namesAt(schema.unwrap(), path);
+  if (schema instanceof z.ZodPipe) return namesAt(schema.in, path);
+  if (schema instanceof z.ZodUnion) {
+    return [...new Set(schema.options.flatMap((option) => namesAt(option, path)))];
+  }
+  if (!(schema instanceof z.ZodObject)) return [];
+  if (step === undefined) return Object.keys(schema.shape);
+  const inner = (schema.shape as Readonly<Record<string, z.core.$ZodType>>)[String(step)];
+  return inner === undefined ? [] : namesAt(inner, rest);
 }
 
 function faultOf(issue: Issue, tree: Tree, what: string, example: string | undefined): Fault {

@@ -19,7 +19,8 @@ export interface RecordingPlace {
 
 /** A wait for accesses that pass a filter, from a mark on. */
 export interface AccessWatch {
-  readonly after: string;
+  /** undefined: from the beginning. */
+  readonly after: string | undefined;
   readonly filter: Filter;
   /** undefined until the mark has gone by. */
   passes: Predicate | undefined;
@@ -42,12 +43,12 @@ export class StreamWatch {
     return this.#rows;
   }
 
-  /** Counts from the mark `after` on, which has not gone by yet. */
-  watch(after: string, filter: Filter): AccessWatch {
+  /** Counts from the mark `after` on, which has not gone by yet; undefined: from the first access on. */
+  watch(after: string | undefined, filter: Filter): AccessWatch {
     const watch: AccessWatch = {
       after,
       filter,
-      passes: undefined,
+      passes: after === undefined ? compileFilter(filter, this.tables) : undefined,
       count: 0,
       first: undefined,
       lastAtMs: performance.now(),

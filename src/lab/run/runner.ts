@@ -5,7 +5,7 @@ import { log } from '../../base/log.ts';
 import type { Notice } from '../../base/notice.ts';
 import { accessesOf } from '../../analysis/totals.ts';
 import { formatDuration } from '../language/duration.ts';
-import type { Scenario, ScenarioStep } from '../steps/kind.ts';
+import { BEGINNINGS, type Scenario, type ScenarioStep } from '../steps/kind.ts';
 import { bindOne, checkBindable, unbindOne, type BoundDevice } from './binding.ts';
 import { RunFolder } from '../machine/folder.ts';
 import { junitXml } from './junit.ts';
@@ -128,7 +128,11 @@ class Runner {
     for (const { kind, name, options } of steps) {
       const wanted = kind.watches?.(options);
       if (wanted === undefined) continue;
-      const watch = this.#run.watch.watch(wanted.since ?? name, wanted.filter);
+      const since = steps.find((step) => step.name === wanted.since);
+      // The mark of a VM's start stands behind the first accesses.
+      const after =
+        since && BEGINNINGS.includes(since.kind.name) ? undefined : (since?.name ?? name);
+      const watch = this.#run.watch.watch(after, wanted.filter);
       this.#run.watches.set(name, watch);
     }
     const stop = new AbortController();

@@ -1,9 +1,6 @@
 /** What is wrong with a scenario as a whole, as far as it shows without running it. */
-import type { Need } from '../steps/kind.ts';
 import type { Fault } from '../language/fault.ts';
-import type { Scenario, ScenarioStep } from '../steps/kind.ts';
-
-const BEGINNINGS = ['start', 'attach'];
+import { BEGINNINGS, type Need, type Scenario, type ScenarioStep } from '../steps/kind.ts';
 
 export interface CheckOptions {
   readonly allowHostCommands: boolean;

@@ -256,7 +256,7 @@ class Reader {
   #check<T>(schema: z.ZodType<T>, tree: Tree, what: string, example: string): T | undefined {
     const parsed = schema.safeParse(plainOf(tree));
     if (parsed.success) return parsed.data;
-    this.faults.push(...zodFaults(parsed.error, tree, what, example));
+    this.faults.push(...zodFaults(parsed.error, schema, tree, what, example));
     return undefined;
   }
 }

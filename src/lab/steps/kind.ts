@@ -30,6 +30,9 @@ export interface StepKind<Options> {
 
 export type AnyStepKind = StepKind<unknown>;
 
+/** Kinds that bring the VM. */
+export const BEGINNINGS: readonly string[] = ['start', 'attach'];
+
 /** A step as it is taken: read, checked, with its variables in place. */
 export interface ScenarioStep extends StepHead {
   readonly kind: AnyStepKind;

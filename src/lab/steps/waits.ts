@@ -172,7 +172,7 @@ const accessSchema = z.union([
 export const waitAccess = defineStep<z.infer<typeof accessSchema>>({
   name: 'wait-access',
   about:
-    "Waits for accesses that pass a filter (the page's language), from this step's mark on or from that of an earlier one.",
+    "Waits for accesses that pass a filter (the page's language), from this step's mark on, or from that of an earlier one; since the step that started the VM: from the first.",
   example: "- wait-access: { filter: 'write bar0+0x100 value&0x1', count: 1, since: load }",
   schema: accessSchema,
   limitMs: LIMIT_MS,
@@ -219,6 +219,6 @@ export const waitQuiet = defineStep<z.infer<typeof quietSchema>>({
       `${formatDuration(ms)} without an access`,
       () => `${counted(watch.count, 'access', 'accesses')} since the step began`,
     );
-    return `${counted(watch.count, 'access', 'accesses')} before it`;
+    return `after ${counted(watch.count, 'access', 'accesses')}`;
   },
 });

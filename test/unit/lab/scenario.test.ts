@@ -234,7 +234,7 @@ describe('a fault is told by file, line and column, with what was expected and a
     [
       'record',
       'lab: 1\nsteps:\n  - start: { qemu: q, record: { livee: 1 } }',
-      'run.yaml:3:33: start record has no livee',
+      'run.yaml:3:33: start record has no livee\nexpected output, device, source,',
     ],
   ])('%s', (_, text, message) => {
     expect(errorOf(text)).toContain(message);
