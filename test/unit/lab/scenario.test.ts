@@ -387,3 +387,16 @@ describe('every kind of step', () => {
     expect(faultsOf(parse(readFileSync(path, 'utf8')), schema, schema)).toEqual([]);
   });
 });
+
+describe('the documentation', () => {
+  const docs = readFileSync(new URL('../../../docs/lab.md', import.meta.url), 'utf8');
+
+  test.each(STEP_KINDS.map((kind) => [kind.name, kind] as const))(
+    'has %s, with its example',
+    (name, kind) => {
+      const section = docs.split(/^### /m).find((part) => part.startsWith(`\`${name}\`\n`)) ?? '';
+      expect(section.replaceAll(/\s+/g, ' ')).toContain(kind.about);
+      expect(section).toContain(`\`\`\`yaml\n${kind.example}\n\`\`\``);
+    },
+  );
+});
