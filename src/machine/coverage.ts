@@ -1,6 +1,6 @@
 import type { CoverageRange, CoverageState } from '../model/coverage.ts';
 import { ROM_SLOT, isPassedThrough, type Bar, type Device } from '../model/device.ts';
-import type { FlatRange } from './mtree.ts';
+import type { AddressWindow, FlatRange } from './flat-view.ts';
 
 const STATES: Readonly<Record<string, CoverageState>> = {
   'i/o': 'trapped',
@@ -35,6 +35,18 @@ export function deviceCoverage(
     .flatMap((bar, slot) => coverageOf(device.name, `BAR${slot}`, bar, ranges, stateOf));
 }
 
+/** Where the BARs of devices are, those that are mapped. */
+export function barWindows(devices: readonly Pick<Device, 'bars'>[]): AddressWindow[] {
+  return devices
+    .flatMap(({ bars }) => bars.slice(0, ROM_SLOT))
+    .filter(({ start, sizeBytes }) => start !== 0 && sizeBytes !== 0)
+    .map(({ start, sizeBytes, flags }) => ({
+      space: (flags & 1) === 1 ? 'io' : 'memory',
+      start,
+      end: start + sizeBytes - 1,
+    }));
+}
+
 /** Whether a MemoryRegion is the MSI-X table, or its pending bits: QEMU's own on every device. */
 export function isMsixTable(name: string): boolean {
   return /^msix-(table|pba)$/.test(name);
@@ -52,7 +64,7 @@ function passedThroughState(range: FlatRange, seen: SeenOfQemu): CoverageState {
 }
 
 /**
- * What of a BAR's accesses leaves QEMU's fast path, by `info mtree -f` (`parseFlatView`): ranges in
+ * What of a BAR's accesses leaves QEMU's fast path, by the guest's memory map (`readFlatView`): ranges in
  * the order of their offsets, which together are the whole BAR. A hole, and a BAR without address,
  * is `unknown`.
  */
@@ -83,11 +95,11 @@ export function coverageOf(
   for (const range of within) {
     const from = Math.max(range.start - bar.start, next);
     const to = Math.min(range.end + 1 - bar.start, bar.sizeBytes);
-    add(next, from, 'unknown', 'info mtree -f has nothing here');
-    add(from, to, stateOf(range), `info mtree -f: ${range.line}`);
+    add(next, from, 'unknown', 'info mtree has nothing here');
+    add(from, to, stateOf(range), `info mtree: ${range.line}`);
     next = Math.max(next, to);
   }
-  add(next, bar.sizeBytes, 'unknown', 'info mtree -f has nothing here');
+  add(next, bar.sizeBytes, 'unknown', 'info mtree has nothing here');
   return result;
 }
 

@@ -1,12 +1,14 @@
-import { fromHex } from './mtree.ts';
-
 /** A memory region, or an alias to a part of one, as `info mtree` prints it in one place. */
 export interface TreeNode {
   /** First and last address; exact below 2^53. */
   readonly start: number;
   readonly end: number;
+  /** Of those in one container the higher is on top. */
+  readonly priority: number;
   readonly kind: string;
   readonly name: string;
+  /** As it is printed, without its indent. */
+  readonly line: string;
   /** The region that this is an alias of, and which byte of it is at `start`. */
   readonly alias: { readonly target: string; readonly offset: number } | undefined;
   readonly children: readonly TreeNode[];
@@ -19,7 +21,7 @@ export interface TreeSection {
   readonly root: TreeNode;
 }
 
-const NODE = /^( +)([0-9a-f]{8,16})-([0-9a-f]{8,16}) \(prio -?\d+, ([^)]+)\): (.+)$/;
+const NODE = /^( +)([0-9a-f]{8,16})-([0-9a-f]{8,16}) \(prio (-?\d+), ([^)]+)\): (.+)$/;
 const ALIAS = /^alias .* @(.+) ([0-9a-f]{8,16})-[0-9a-f]{8,16}/;
 
 type Growing = TreeNode & { readonly children: Growing[] };
@@ -40,13 +42,13 @@ export function parseTree(text: string): readonly TreeSection[] {
       if (header[1] === 'address-space') names.push(header[2] ?? '');
       continue;
     }
-    const [, indentation, start, end, kind, rest] = NODE.exec(line) ?? [];
+    const [, indentation, start, end, priority, kind, rest] = NODE.exec(line) ?? [];
     if (indentation === undefined || start === undefined || end === undefined) continue;
     const indent = indentation.length;
     while ((open.at(-1)?.indent ?? -1) >= indent) open.pop();
     const parent = open.at(-1);
     const hidden = rest?.endsWith(' [disabled]') === true || (parent && !parent.node);
-    const node = hidden ? undefined : treeNode(start, end, kind ?? '', rest ?? '');
+    const node = hidden ? undefined : treeNode({ start, end, priority, kind, rest, line });
     open.push({ indent, node });
     if (node === undefined) continue;
     if (parent?.node === undefined) sections.push({ addressSpaces: names, root: node });
@@ -55,14 +57,30 @@ export function parseTree(text: string): readonly TreeSection[] {
   return sections;
 }
 
-function treeNode(start: string, end: string, kind: string, rest: string): Growing {
+interface NodeText {
+  readonly start: string;
+  readonly end: string;
+  readonly priority: string | undefined;
+  readonly kind: string | undefined;
+  readonly rest: string | undefined;
+  readonly line: string;
+}
+
+function treeNode({ start, end, priority, kind = '', rest = '', line }: NodeText): Growing {
   const [, target, offset] = ALIAS.exec(rest) ?? [];
   return {
     start: fromHex(start),
     end: fromHex(end),
-    kind,
+    priority: Number(priority),
+    // Persistent memory is mapped as any other.
+    kind: kind.replace(/^nv-/, ''),
+    line: line.trim(),
     name: rest.replace(/ (?:owner|parent):\{[^}]*\}/g, ''),
     alias: target === undefined ? undefined : { target, offset: fromHex(offset ?? '0') },
     children: [],
   };
+}
+
+export function fromHex(digits: string): number {
+  return Number(`0x${digits}`);
 }

@@ -1,5 +1,5 @@
 import type { Bar } from '../model/device.ts';
-import { fromHex } from './mtree.ts';
+import { fromHex } from './mtree-tree.ts';
 import { emptyBars } from './query-pci.ts';
 
 /** A PCI function as `info qtree` prints it. */

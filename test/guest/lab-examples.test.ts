@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { until } from '../support/attach.ts';
-import { MAIN, run, type CliResult } from '../support/cli.ts';
+import { MAIN, start, type CliProcess, type CliResult } from '../support/cli.ts';
 import { LabPlace } from '../support/lab-runs.ts';
 import { scriptLines } from '../support/scripts.ts';
 
@@ -77,10 +77,20 @@ describe('on a terminal', () => {
   wait: 1h`,
     );
     const socket = place.path('tmux');
-    const tmux = (...args: string[]) => run('tmux', ['-S', socket, '-f', '/dev/null', ...args]);
+    const begin = (...args: string[]): CliProcess =>
+      start('tmux', ['-S', socket, '-f', '/dev/null', ...args]);
+    const tmux = async (...args: string[]) => {
+      const one = begin(...args);
+      await one.exited;
+      await one.kill();
+      return one.stdout();
+    };
     const line = `MMIOBRIDGE_RUN=${place.runDir} ${process.execPath} ${MAIN} lab run slow.yaml; echo $? > status; sleep 100`;
-    await tmux('new-session', '-d', '-x', '120', '-y', '12', '-c', place.dir, line);
-    const screen = async () => (await tmux('capture-pane', '-p')).stdout;
+    // Its server outlives who starts it.
+    const server = begin('new-session', '-d', '-x', '120', '-y', '12', '-c', place.dir, line);
+    await server.exited;
+    const screen = async () =>
+      Buffer.from(await tmux('capture-pane', '-p'), 'latin1').toString('utf8');
     try {
       let seen = '';
       await until(
@@ -104,6 +114,7 @@ describe('on a terminal', () => {
       });
     } finally {
       await tmux('kill-server');
+      await server.kill();
     }
   });
 });

@@ -214,7 +214,7 @@ export const unplug = defineStep<string>({
             evidence: JSON.stringify(events.at(-1)?.data ?? {}),
           });
         }
-        // QEMU 7.2 at times says nothing of it.
+        // Where somebody has asked for `info mtree -f` before, QEMU never says so (machine/flat-view.ts).
         const children = await qmp.execute<readonly { readonly name: string }[]>('qom-list', {
           path: '/machine/peripheral',
         });

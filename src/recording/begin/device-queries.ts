@@ -1,9 +1,9 @@
 /** Questions to a running QEMU about the devices of a recording. */
 import { aliasRegions } from '../../machine/alias.ts';
-import { deviceCoverage, type SeenOfQemu } from '../../machine/coverage.ts';
+import { barWindows, deviceCoverage, type SeenOfQemu } from '../../machine/coverage.ts';
+import { readFlatView } from '../../machine/flat-view.ts';
 import { hasNoMemory } from '../../machine/ram-blocks.ts';
 import { readInventory } from '../../machine/inventory.ts';
-import { parseFlatView } from '../../machine/mtree.ts';
 import { NO_MMAP, readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
 import { MmioError, describeError } from '../../base/errors.ts';
 import type { Notice } from '../../base/notice.ts';
@@ -56,12 +56,10 @@ export async function lookAtMemory(
   seen: SeenOfQemu,
 ): Promise<readonly CoverageRange[]> {
   const emulated = devices.selected.some(({ device }) => !isPassedThrough(device));
-  const [flat, tree] = await Promise.all([
-    qmp.hmp('info mtree -f'),
-    emulated ? qmp.hmp('info mtree') : '',
-  ]);
+  const tree = await qmp.hmp('info mtree');
   if (emulated) devices.addresses.setAliases(aliasRegions(tree));
-  const ranges = parseFlatView(flat);
+  const windows = barWindows(devices.selected.map(({ device }) => device));
+  const ranges = await readFlatView(qmp, tree, windows);
   return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, seen));
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { aliasRegions, type AliasRegion } from '../../../src/machine/alias.ts';
 import { coverageOf, deviceCoverage, type SeenOfQemu } from '../../../src/machine/coverage.ts';
 import { parseTree } from '../../../src/machine/mtree-tree.ts';
-import { parseFlatView } from '../../../src/machine/mtree.ts';
+import { parseFlatView } from '../../support/flat-view.ts';
 import { parseQtree } from '../../../src/machine/qtree.ts';
 import { SAMPLE_DEVICE } from '../../support/sample-session.ts';
 
@@ -87,7 +87,7 @@ describe('coverage of a BAR', () => {
         offset: 0,
         lengthBytes: 0x20000,
         state: 'trapped',
-        why: 'info mtree -f: 00000000e0000000-00000000e001ffff (prio 1, i/o): e1000e-mmio',
+        why: 'info mtree: 00000000e0000000-00000000e001ffff (prio 1, i/o): e1000e-mmio',
       },
     ]);
     const io = { start: 0xc000, flags: 1, sizeBytes: 0x20 };

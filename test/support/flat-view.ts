@@ -1,17 +1,4 @@
-/** A range of a FlatView: what a guest's access to these addresses reaches. */
-export interface FlatRange {
-  readonly space: 'memory' | 'io';
-  /** First and last address; exact below 2^53. */
-  readonly start: number;
-  readonly end: number;
-  /** QEMU's word: `i/o` is trapped; `ram`, `ramd`, `rom`, `romd` are mapped into the guest. */
-  readonly kind: string;
-  readonly name: string;
-  /** Where in the region the range begins. */
-  readonly regionOffset: number;
-  /** The line as QEMU prints it, without indentation. */
-  readonly line: string;
-}
+import type { FlatRange } from '../../src/machine/flat-view.ts';
 
 const RANGE = /^\s*([0-9a-f]{8,16})-([0-9a-f]{8,16}) \(prio -?\d+, ([^)]+)\): (.+)$/;
 
@@ -21,9 +8,10 @@ const OWNER = / (?:owner|parent):\{[^}]*\}/g;
 const ACCELERATOR = /(?: (?:KVM|HVF|hvf|WHPX|NVMM|MSHV|mshv|xen))+$/;
 
 /**
- * Reads the text of HMP `info mtree -f` (QEMU's `system/memory.c`, `mtree_print_flatview`): the
- * ranges of the vCPUs' memory and of the I/O ports, in QEMU's order. Views of other masters (SMM,
- * devices' DMA) and lines of any other shape are passed over.
+ * Reads the text of HMP `info mtree -f` (QEMU's `system/memory.c`, `mtree_print_flatview`): the ranges of
+ * the vCPUs' memory and of the I/O ports, in QEMU's order. Views of other masters (SMM, devices' DMA) and
+ * lines of any other shape are passed over. For tests alone: asking QEMU for it has a price
+ * (`src/machine/flat-view.ts`).
  */
 export function parseFlatView(text: string): readonly FlatRange[] {
   const ranges: FlatRange[] = [];
@@ -73,6 +61,6 @@ function parseRange(raw: string, space: FlatRange['space']): FlatRange | undefin
   };
 }
 
-export function fromHex(digits: string): number {
+function fromHex(digits: string): number {
   return Number(`0x${digits}`);
 }
