@@ -226,7 +226,10 @@ describe('the PCI inventory', () => {
       for (const bar of bars.slice(0, 6)) {
         const of = (view: typeof flat) =>
           coverageOf(type, 'BAR', bar, view).map(({ offset, lengthBytes, state }) => ({
-            ...{ type, offset, lengthBytes, state },
+            type,
+            offset,
+            lengthBytes,
+            state,
           }));
         expect(of(ranges)).toEqual(of(flat));
       }

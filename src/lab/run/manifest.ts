@@ -1,14 +1,6 @@
 /** What a run leaves as `manifest.json`: all that somebody needs to believe it, or to do it again. */
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { arch, cpus, hostname, release } from 'node:os';
 import type { Counters } from '../../model/events.ts';
 import type { CoverageStatement } from '../../model/coverage.ts';
-import type { Device } from '../../model/device.ts';
-import { TOOL } from '../../base/version.ts';
-import { guestAddress } from '../../model/device.ts';
-import { vendorDevice } from '../../base/format.ts';
-import type { ScenarioHead } from '../language/scenario.ts';
 import type { Scalar } from '../language/tree.ts';
 import type { BoundDevice } from './binding.ts';
 import type { DiskImage } from '../machine/disk-images.ts';
@@ -112,55 +104,4 @@ export interface Manifest {
   /** What cleaning up could not put back. */
   readonly left: readonly string[];
   readonly notices: readonly string[];
-}
-
-export function scenarioReport(scenario: ScenarioHead): Manifest['scenario'] {
-  const { name, about, path, files, variables } = scenario;
-  return {
-    name,
-    about,
-    file: path,
-    files: files.map((file) => ({
-      path: file.path,
-      sha256: createHash('sha256').update(file.text).digest('hex'),
-    })),
-    variables,
-  };
-}
-
-export function hostReport(): Manifest['host'] {
-  let kernel = release();
-  try {
-    kernel = readFileSync('/proc/version', 'utf8').trim();
-  } catch {
-    // The release has to do.
-  }
-  return { name: hostname(), kernel, processor: cpus()[0]?.model ?? '', machine: arch() };
-}
-
-export function toolReport(): string {
-  return TOOL;
-}
-
-export function deviceReport(device: Device, argv: readonly string[]): DeviceReport {
-  const { name, type, qemuId, hostAddress, vendorId, deviceId, classCode, bars } = device;
-  const written = argv.filter((_, at) => /^--?device$/.test(argv[at - 1] ?? ''));
-  const wordsOf = (text: string) => text.split(/[,{}"=: ]+/);
-  const options = written.find((text) => {
-    if (qemuId !== '') return wordsOf(text).includes(qemuId);
-    return hostAddress !== '' && text.includes(hostAddress.replace(/^0000:/, ''));
-  });
-  return {
-    name,
-    type,
-    ids: vendorDevice(vendorId, deviceId),
-    class: `0x${classCode.toString(16).padStart(6, '0')}`,
-    qemuId,
-    guestAddress: guestAddress(device),
-    hostAddress,
-    options: options ?? null,
-    bars: bars
-      .map(({ start, sizeBytes }, slot) => ({ slot, start, sizeBytes }))
-      .filter(({ sizeBytes }) => sizeBytes > 0),
-  };
 }

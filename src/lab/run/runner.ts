@@ -3,24 +3,15 @@ import { readdir, rm } from 'node:fs/promises';
 import { MmioError, describeError } from '../../base/errors.ts';
 import { log } from '../../base/log.ts';
 import type { Notice } from '../../base/notice.ts';
-import { accessesOf } from '../../analysis/totals.ts';
 import { formatDuration } from '../language/duration.ts';
 import { BEGINNINGS, type Scenario, type ScenarioStep } from '../steps/kind.ts';
 import { bindOne, checkBindable, unbindOne, type BoundDevice } from './binding.ts';
 import { RunFolder } from '../machine/folder.ts';
 import { junitXml } from './junit.ts';
 import { LabRun } from '../machine/lab-run.ts';
-import type { Machine, MachineEnd } from '../machine/machine.ts';
-import {
-  deviceReport,
-  hostReport,
-  scenarioReport,
-  toolReport,
-  type Manifest,
-  type RunResult,
-  type StepFailure,
-  type StepReport,
-} from './manifest.ts';
+import type { MachineEnd } from '../machine/machine.ts';
+import type { Manifest, RunResult, StepFailure, StepReport } from './manifest.ts';
+import { makeManifest } from './make-manifest.ts';
 import { photograph } from '../machine/picture.ts';
 import { StateFile } from './state.ts';
 import { StepContext } from '../machine/step-context.ts';
@@ -296,78 +287,20 @@ class Runner {
   }
 
   #manifest(ended: boolean): Manifest {
-    const { machine, disks, snapshots } = this.#run;
-    const now = new Date();
-    return {
-      version: 1,
-      tool: toolReport(),
+    return makeManifest({
+      run: this.#run,
+      scenario: this.#scenario,
+      started: this.#started,
+      isEnded: ended,
       result: this.#result,
       reason: this.#reason,
-      started: this.#started.toISOString(),
-      ended: ended ? now.toISOString() : null,
-      seconds: (now.getTime() - this.#started.getTime()) / 1000,
-      scenario: scenarioReport(this.#scenario),
-      host: hostReport(),
-      qemu: machine === undefined ? null : qemuReport(machine, this.#end),
-      devices: machine === undefined ? [] : devicesOf(machine),
+      end: this.#end,
+      steps: this.#steps,
       bound: this.#bound,
-      disks,
-      snapshots,
-      steps: this.#placed(),
-      recording: this.#recording(),
       left: this.#left,
       notices: this.#notices,
-    };
-  }
-
-  /** The steps with their places, which the recording may tell only now. */
-  #placed(): StepReport[] {
-    const { machine } = this.#run;
-    if (machine === undefined) return this.#steps;
-    const { marks, rows } = machine.watch;
-    return this.#steps.map((step, at) => {
-      const place = marks.get(step.name) ?? null;
-      const next = this.#steps
-        .slice(at + 1)
-        .map(({ name }) => marks.get(name))
-        .find((found) => found !== undefined);
-      const accesses = place === null ? null : (next?.row ?? rows) - place.row;
-      return { ...step, place, accesses };
     });
   }
-
-  #recording(): Manifest['recording'] {
-    const end = this.#end;
-    const { machine, outputs, folder } = this.#run;
-    if (machine === undefined || end?.kind !== 'ended') return null;
-    const { totals } = machine.started.counts.result();
-    return {
-      outputs: outputs.map((path) => folder.nameOf(path)),
-      accesses: accessesOf(totals),
-      counters: end.end.counters,
-      marks: totals.marks,
-      coverage: end.end.coverage,
-      complete: end.end.complete && end.end.removed.length === 0,
-    };
-  }
-}
-
-function qemuReport(machine: Machine, end: MachineEnd | undefined): Manifest['qemu'] {
-  const { info } = machine.started;
-  const exit = end?.kind === 'ended' ? end.end.vm?.exit : undefined;
-  return {
-    version: info.header.qemuVersion,
-    argv: info.header.argv,
-    started: info.launched,
-    exit: exit === undefined ? null : { code: exit.code, signal: exit.signal },
-    said: end?.kind === 'ended' ? end.words : '',
-  };
-}
-
-function devicesOf(machine: Machine): Manifest['devices'] {
-  const { tables } = machine.watch;
-  const { argv } = machine.started.info.header;
-  return tables.devices.filter(Boolean).map((device) => deviceReport(device, argv));
 }
 
 /** A step that does not heed its time is told it from outside. */

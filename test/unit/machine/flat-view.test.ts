@@ -14,8 +14,8 @@ function probeOf(ranges: readonly FlatRange[]) {
     const found = ranges.find(
       ({ space, start, end }) => space === 'memory' && start <= address && address <= end,
     );
-    const kind = found === undefined ? 'nothing' : found.kind === 'i/o' ? 'i/o' : 'ram';
-    return Promise.resolve(kind as 'ram' | 'i/o' | 'nothing');
+    if (found === undefined) return Promise.resolve('nothing' as const);
+    return Promise.resolve(found.kind === 'i/o' ? ('i/o' as const) : ('ram' as const));
   };
 }
 
@@ -68,7 +68,11 @@ describe('what the guest reaches, made of the tree,', () => {
         (window) => window.space === space && window.start <= start && start <= window.end,
       );
     const plain = ({ space, start, end, kind, name: of, regionOffset }: FlatRange) => ({
-      ...{ space, start, end, kind, regionOffset },
+      space,
+      start,
+      end,
+      kind,
+      regionOffset,
       name: of,
     });
     expect(ranges.map(plain)).toEqual(
