@@ -10,9 +10,21 @@ export const COMPLETIONS: Readonly<Record<Shell, (program: Command) => string>> 
   fish,
 };
 
+/** A word of these, and files behind it: a command that has commands of its own. */
+interface Commands {
+  readonly commands: readonly string[];
+}
+
 /** What a shell can offer for an argument, or for the value of an option. */
 type Offer =
-  readonly string[] | 'sessions' | 'PCI devices' | 'folders' | 'files' | 'command line' | 'nothing';
+  | readonly string[]
+  | Commands
+  | 'sessions'
+  | 'PCI devices'
+  | 'folders'
+  | 'files'
+  | 'command line'
+  | 'nothing';
 
 const WITH_FILES = [
   '--output',
@@ -48,10 +60,20 @@ function offerForArgument(argument: Argument | undefined): Offer {
   }
 }
 
-const argumentOf = (command: Command) => offerForArgument(command.registeredArguments[0]);
+function argumentOf(command: Command): Offer {
+  const commands = command.commands.map((one) => one.name());
+  if (commands.length > 0) return { commands };
+  return offerForArgument(command.registeredArguments[0]);
+}
+
+/** Its own, or those of its commands, each once. */
+function optionsOf(command: Command): readonly Option[] {
+  const all = [command, ...command.commands].flatMap(({ options }) => options);
+  return [...new Map(all.map((option) => [option.long, option])).values()];
+}
 
 function flagsOf(command: Command): string[] {
-  const flags = command.options.flatMap(({ short, long }) => [short, long]);
+  const flags = optionsOf(command).flatMap(({ short, long }) => [short, long]);
   return [...flags.filter((flag) => flag !== undefined), '--help'];
 }
 
@@ -70,13 +92,17 @@ function bashOffer(offer: Offer): string {
     case 'nothing':
       return ':';
     default:
+      if ('commands' in offer) {
+        const { commands } = offer;
+        return `case $prev in ${commands.join('|')}|*.y*ml) _mmiobridge_files -f ;; *) _mmiobridge_reply -W '${commands.join(' ')}' ;; esac`;
+      }
       return `_mmiobridge_reply -W '${offer.join(' ')}'`;
   }
 }
 
 function bash(program: Command): string {
   const cases = program.commands.map((command) => {
-    const values = command.options
+    const values = optionsOf(command)
       .filter((option) => option.required)
       .map((option) => {
         const flags = [option.short, option.long].filter(Boolean).join('|');
@@ -146,6 +172,7 @@ function zshOffer(offer: Offer): string {
     case 'nothing':
       return ':value: ';
     default:
+      if ('commands' in offer) return `:command:(${offer.commands.join(' ')})' '*:file:_files`;
       return `:value:(${offer.join(' ')})`;
   }
 }
@@ -163,10 +190,11 @@ function zsh(program: Command): string {
   );
   const cases = program.commands.map((command) => {
     const offer = argumentOf(command);
-    const rest = ['command line', 'nothing'].includes(String(offer))
-      ? []
-      : [`'*${zshOffer(offer)}'`];
-    const words = [...command.options.map(zshOption), `'--help[show help]'`, ...rest];
+    const rest =
+      offer === 'command line' || offer === 'nothing'
+        ? []
+        : [`'${typeof offer === 'object' && 'commands' in offer ? '1' : '*'}${zshOffer(offer)}'`];
+    const words = [...optionsOf(command).map(zshOption), `'--help[show help]'`, ...rest];
     return `    ${command.name()}) _arguments ${words.join(' ')} ;;`;
   });
   return `#compdef mmiobridge
@@ -231,6 +259,7 @@ function fishOffer(offer: Offer): string {
     case 'nothing':
       return ' -x';
     default:
+      if ('commands' in offer) return ` -F -a '${offer.commands.join(' ')}'`;
       return ` -x -a '${offer.join(' ')}'`;
   }
 }
@@ -259,7 +288,7 @@ function fish(program: Command): string {
     const offer = argumentOf(command);
     lines.push(
       `complete -c mmiobridge -n __fish_use_subcommand -a ${name} -d '${fishText(command.summary())}'`,
-      ...command.options.map((option) => fishOption(when, option)),
+      ...optionsOf(command).map((option) => fishOption(when, option)),
       ...(offer === 'nothing' ? [] : [`complete -c mmiobridge ${when}${fishArgument(offer)}`]),
     );
   }

@@ -159,3 +159,34 @@ describe('every kind of step', () => {
     );
   });
 });
+
+describe('marks of the guest', () => {
+  test.each([
+    ['serial', 'marks: serial', 'MMIOBRIDGE_MARK_PORT=/dev/ttyS1 mark it is loaded'],
+    [
+      'its agent',
+      'marks: { file: /run/marks }',
+      'MMIOBRIDGE_MARK_FILE=/run/marks mark it is loaded',
+    ],
+  ])('come through %s, too', async (_, marks, command) => {
+    await using place = new LabPlace();
+    const qemu = await agentGuest(E1000E);
+    place.scenario(
+      'marks.yaml',
+      `
+- start:
+    qemu: '${qemu.replaceAll("'", "''")}'
+    agent: true
+    serial: [console]
+    ${marks}
+    record: { device: dut }
+- wait-serial: guest is ready
+- guest-run: ${command}
+- wait: 1s`,
+    );
+    const result = await place.run('marks.yaml');
+    expect(result.status, result.stderr).toBe(0);
+    const text = readFileSync(join(place.folder, 'trace.mmiotrace'), 'latin1');
+    expect(text).toMatch(/^MARK \S+ guest: it is loaded \(guest clock \d{10}\.\d{6}\)$/m);
+  });
+});

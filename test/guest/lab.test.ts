@@ -27,8 +27,7 @@ function qemus(): number[] {
 /** Whatever a run has taken is given back. */
 function expectNothingLeft(): void {
   expect(qemus()).toEqual([]);
-  expect(readdirSync(place.runDir).filter((name) => name !== 'lab')).toEqual([]);
-  expect(readdirSync(join(place.runDir, 'lab'))).toEqual([]);
+  expect(readdirSync(place.runDir)).toEqual([]);
 }
 
 describe('a run of a guest that is nothing but firmware', () => {
@@ -439,4 +438,24 @@ describe('a VM that runs already', () => {
     expect(guest.isRunning).toBe(true);
     expect(existsSync(join(place.folder, 'trace.mmiocap'))).toBe(true);
   });
+});
+
+test('`lab new` writes a scenario that `lab check` finds right, and writes over none', async () => {
+  const made = await place.cli(['lab', 'new', 'nic']);
+  expect([made.status, made.stdout]).toEqual([
+    0,
+    'nic.yaml and lab.schema.json, which editors read\n',
+  ]);
+  const check = await place.cli(['lab', 'check', 'nic.yaml']);
+  expect(check.stdout).toMatch(
+    /^nic: 7 steps, at most 600 s\n {2}1 {2}start +start, at most 330 s$/m,
+  );
+  expect(check.status).toBe(0);
+  const again = await place.cli(['lab', 'new', 'nic']);
+  expect(again.stderr).toContain('nic.yaml is there already');
+  expect(again.status).toBe(1);
+  const wrong = await place.cli(['lab', 'run', 'nic.yaml', '--set', 'nothing=1']);
+  expect(wrong.stderr).toContain('nic.yaml has no variable nothing');
+  expect(wrong.status).toBe(2);
+  expect(existsSync(place.path('lab-runs'))).toBe(false);
 });

@@ -2,7 +2,7 @@
  * What a run has taken from the host, written down before it is taken: so that `lab clean` can give it
  * back when the runner was killed. A file a run, below the folder of the recordings.
  */
-import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
@@ -35,7 +35,6 @@ export class StateFile {
 
   static async create(id: string, folder: string, scenario: string): Promise<StateFile> {
     await makeRunDir();
-    await mkdir(stateDir(), { recursive: true, mode: 0o700 });
     const file = new StateFile({
       version: 1,
       id,
@@ -55,7 +54,17 @@ export class StateFile {
 
   async #write(): Promise<void> {
     const path = pathOf(this.#state.id);
-    await writeFile(`${path}.new`, JSON.stringify(this.#state), { mode: 0o600 });
+    const text = JSON.stringify(this.#state);
+    for (;;) {
+      await mkdir(stateDir(), { recursive: true, mode: 0o711 });
+      try {
+        await writeFile(`${path}.new`, text, { mode: 0o600 });
+        break;
+      } catch (error) {
+        // Another run was the last one there, and took the folder along.
+        if (systemCodeOf(error) !== 'ENOENT') throw error;
+      }
+    }
     await rename(`${path}.new`, path);
   }
 
@@ -70,6 +79,8 @@ function pathOf(id: string): string {
 
 export async function removeState(id: string): Promise<void> {
   await rm(pathOf(id), { force: true });
+  // Others may have theirs there.
+  await rmdir(stateDir()).catch(() => undefined);
 }
 
 export interface FoundState {

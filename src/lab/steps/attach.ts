@@ -49,6 +49,6 @@ export const attach = defineStep<z.infer<typeof schema>>({
     const way = typeof marks === 'string' ? 'serial' : marks;
     const options = await recordOptions(record, lab, signal);
     await attachMachine(address, { agentSocket, ports }, way, options, lab);
-    return `QEMU ${lab.requireMachine().started.info.header.qemuVersion}`;
+    return `QEMU ${lab.requireMachine().started.info.header.qemuVersion.split(' ', 1)[0]}`;
   },
 });

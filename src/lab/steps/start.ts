@@ -68,6 +68,6 @@ export const start = defineStep<z.infer<typeof schema>>({
     const wanted = { agent: agent === true, serial: serial ?? [], marks };
     await startMachine(argv, wanted, await recordOptions(record, lab, signal), lab);
     const { started } = context.machine;
-    return `QEMU ${started.info.header.qemuVersion}, process ${started.child?.pid ?? '?'}`;
+    return `QEMU ${started.info.header.qemuVersion.split(' ', 1)[0]}, process ${started.child?.pid ?? '?'}`;
   },
 });

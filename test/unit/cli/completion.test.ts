@@ -121,6 +121,12 @@ describe.each(['bash', 'fish'] as const)('%s offers', (shell) => {
     expect(offers('status', '--session', '')).toEqual([SESSION]);
   });
 
+  it('commands of a command, and the files that these take', () => {
+    expect(offers('lab', 'cl')).toEqual(['clean']);
+    expect(offers('lab', 'run', 'logs/fir')).toEqual(['logs/first try.log']);
+    expect(offers('lab', 'run', '--allow')).toEqual(['--allow-host-commands']);
+  });
+
   it('files with a space in their name as one', () => {
     expect(offers('convert', 'logs/fir')).toEqual(['logs/first try.log']);
     expect(offers('record', '-o', 'logs/fir')).toEqual(['logs/first try.log']);
@@ -179,6 +185,8 @@ describe('zsh completes', () => {
     ['an option', 'mmiobridge record --over', 'mmiobridge record --overflow '],
     ['a choice', 'mmiobridge record --overflow pa', 'mmiobridge record --overflow pause '],
     ['a shell', 'mmiobridge completion f', 'mmiobridge completion fish '],
+    ['a command of a command', 'mmiobridge lab cl', 'mmiobridge lab clean '],
+    ['its file', 'mmiobridge lab run logs/f', 'mmiobridge lab run logs/first\\ try.log '],
     ['a recording', 'mmiobridge resume 20', `mmiobridge resume ${SESSION} `],
     ['a recording for an option', 'mmiobridge mark -s 20', `mmiobridge mark -s ${SESSION} `],
     ['a file', 'mmiobridge convert logs/f', 'mmiobridge convert logs/first\\ try.log '],
