@@ -109,10 +109,8 @@ describe('every kind of step', () => {
     const came = output('what came');
     expect(came).toContain('typed_it');
     // struct input_event of linux/input.h: BTN_LEFT is 0x110, ABS_X and ABS_Y are of type 3.
-    // As 16-bit words, without the offsets at the beginnings of lines.
-    const words = came.replaceAll(/^[0-9a-f]{7}/gm, '').replaceAll(/\s+/g, ' ');
-    expect(words).toContain(' 0001 0110 0001 0000 ');
-    expect(words).toMatch(/ 0003 0000 [0-9a-f]{4} 0000 /);
+    expect(came).toContain(' 0001 0110 0001 0000 ');
+    expect(came).toMatch(/ 0003 0000 [0-9a-f]{4} 0000 /);
   });
 
   test('pictures are PNG', async () => {
@@ -162,7 +160,11 @@ describe('every kind of step', () => {
 
 describe('marks of the guest', () => {
   test.each([
-    ['serial', 'marks: serial', 'MMIOBRIDGE_MARK_PORT=/dev/ttyS1 mark it is loaded'],
+    [
+      'serial',
+      'marks: serial',
+      'MMIOBRIDGE_MARK_PORT=/dev/ttyS1 mark it is loaded; stty -F /dev/ttyS1 raw',
+    ],
     [
       'its agent',
       'marks: { file: /run/marks }',
@@ -181,8 +183,7 @@ describe('marks of the guest', () => {
     ${marks}
     record: { device: dut }
 - wait-serial: guest is ready
-- guest-run: ${command}
-- wait: 1s`,
+- guest-run: ${command}`,
     );
     const result = await place.run('marks.yaml');
     expect(result.status, result.stderr).toBe(0);

@@ -92,6 +92,7 @@ describe('a step that fails says what, with the evidence, and what to do; everyt
     [
       'an access that does not come',
       `${START}
+- wait-access: write
 - { wait-access: write bar3+0x10, time-limit: 3s }`,
       [
         /the access did not come within 3 s/,
@@ -301,14 +302,14 @@ describe('a step that fails says what, with the evidence, and what to do; everyt
 
   test('a recording that is incomplete is said, with status 3', async () => {
     place.scenario(
-      'pipe.yaml',
+      'screen.yaml',
       `
 - start:
-    qemu: ${FIRMWARE_GUEST.replace('e1000,netdev=n,id=dut', 'vmware-svga,id=dut').replace('-netdev user,id=n', '')}
-    record: { device: dut }
-- wait: 4s`,
+    qemu: ${FIRMWARE_GUEST} -device vmware-svga,id=gpu
+    record: { device: [dut, gpu] }
+- wait-access: { filter: write bar0+0x0, since: start }`,
     );
-    const result = await place.run('pipe.yaml');
+    const result = await place.run('screen.yaml');
     expect(result.stderr).toContain('the recording is INCOMPLETE');
     expect(result.status, result.stderr).toBe(3);
   });
