@@ -1,6 +1,6 @@
 /** Takes the steps of a scenario one after the other, and puts everything back whatever happens. */
 import { readdir, rm } from 'node:fs/promises';
-import { MmioError, describeError } from '../../base/errors.ts';
+import { MmioError, describeError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { log } from '../../base/log.ts';
 import type { Notice } from '../../base/notice.ts';
 import { formatDuration } from '../language/duration.ts';
@@ -193,9 +193,9 @@ class Runner {
       await this.#mark(step.name);
       detail = await limited(step.kind.run(step.options, context), step, signal);
       // VM starts are marked behind them: there was no recording before.
-      if (this.#run.machine?.watch.marks.size === 0) await this.#mark(step.name);
-    } catch (error) {
-      if (!(error instanceof MmioError)) throw error;
+      if (machine === undefined) await this.#mark(step.name);
+    } catch (thrown) {
+      const error = asMmioError(thrown);
       const interrupted = signal.aborted && error === signal.reason;
       failure = await this.#describeFailure(error, context);
       await this.#mark(`${step.name} failed: ${error.message}`).catch(() => undefined);
@@ -301,6 +301,17 @@ class Runner {
       notices: this.#notices,
     });
   }
+}
+
+/** Also what nobody has put into words is this step's failure, and no reason to lose what it did. */
+function asMmioError(thrown: unknown): MmioError {
+  if (thrown instanceof MmioError) return thrown;
+  log('lab', () => (thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)));
+  const isSystems = systemCodeOf(thrown) !== undefined;
+  const hint = isSystems
+    ? undefined
+    : 'this is a defect of mmiobridge itself: --log FILE shows where';
+  return new MmioError('io', messageOf(thrown), { hint, cause: thrown });
 }
 
 /** A step that does not heed its time is told it from outside. */
