@@ -33,7 +33,7 @@ function accessesOf(name: string): number {
 describe('the examples of the documentation', () => {
   test('pxe-e1000', async () => {
     expectPassed(await place.run('pxe-e1000.yaml'));
-    expect(place.manifest.recording?.accesses).toBeGreaterThan(50);
+    expect(place.manifest.steps.at(-1)?.detail).toMatch(/^read nic0 BAR0\+0x8 = 0x/);
   });
 
   test('nvme: what is read shows between its marks, and more of it where more is read', async () => {
