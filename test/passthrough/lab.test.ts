@@ -59,9 +59,12 @@ async function driverOf(lab: Lab): Promise<string> {
 
 describe('the example of a passed-through card', () => {
   let outcome: Outcome;
-  beforeAll(async () => {
-    outcome = await runExample();
-  }, ATTEMPTS * (LIMIT_MS + 60_000));
+  beforeAll(
+    async () => {
+      outcome = await runExample();
+    },
+    ATTEMPTS * (LIMIT_MS + 60_000),
+  );
 
   test('records the driver with the program counter of its accesses', () => {
     const { result, folder, manifest } = outcome;
