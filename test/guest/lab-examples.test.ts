@@ -41,8 +41,8 @@ describe('the examples of the documentation', () => {
     for (const count of [4, 8]) {
       expectPassed(await place.run('nvme.yaml', ...set, '--set', `count=${count}`));
       // Its probe goes on when the module is loaded.
-      const start = ['load', 'the controller is enabled', 'wait-quiet'].map(accessesOf);
-      expect(start.reduce((sum, n) => sum + n)).toBeGreaterThan(100);
+      const probe = ['load', 'the controller is enabled', 'wait-quiet'].map(accessesOf);
+      expect(probe.reduce((sum, n) => sum + n)).toBeGreaterThan(100);
       reads.push(accessesOf('read'));
     }
     // A submission and a completion doorbell for each block.
