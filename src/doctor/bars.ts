@@ -1,6 +1,7 @@
 import { hex } from '../base/format.ts';
 import { barWindows, deviceCoverage } from '../machine/coverage.ts';
 import { readFlatView, type FlatRange } from '../machine/flat-view.ts';
+import { parseTree } from '../machine/mtree-tree.ts';
 import {
   INTERRUPTS,
   NO_MMAP,
@@ -17,8 +18,8 @@ import { sizeText } from './system.ts';
 
 /** What of each selected device goes through QEMU, and what goes past it. Throws as `lookAtVm`. */
 export async function checkTrapped({ qmp, selected }: RunningVm): Promise<readonly CheckResult[]> {
-  const tree = await qmp.hmp('info mtree');
-  const ranges = await readFlatView(qmp, tree, barWindows(selected));
+  const sections = parseTree(await qmp.hmp('info mtree'));
+  const ranges = await readFlatView(qmp, sections, barWindows(selected));
   const results = await Promise.all(selected.map((device) => checkDevice(qmp, device, ranges)));
   return results.flat();
 }

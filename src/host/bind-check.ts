@@ -84,6 +84,26 @@ export async function objectionsToBind(
   return objections;
 }
 
+/** What to say where these stand against it. `otherwise`: the last way out. */
+export function bindRefusal(objections: readonly Objection[], otherwise: string): MmioError {
+  const addresses = new Set(objections.map(({ address }) => address));
+  const waysOut = new Set(objections.map(({ wayOut }) => wayOut));
+  return new MmioError('refused', `the host uses ${[...addresses].join(', ')}`, {
+    evidence: objections.map(({ address, text }) => `${address}: ${text}`).join('\n'),
+    hint: [...waysOut, otherwise].join('; '),
+  });
+}
+
+/** Throws MmioError `refused` for another user. */
+export function requireRoot(hint: string): void {
+  const uid = process.geteuid?.() ?? 0;
+  if (uid === 0) return;
+  throw new MmioError('refused', 'only root may give devices to other drivers', {
+    evidence: `the effective user id is ${uid}`,
+    hint,
+  });
+}
+
 /** Throws MmioError `refused` while a VM has the device: the kernel would wait for it to let go. */
 export function requireLetGo(root: string, device: HostPciDevice): void {
   const users = isVfioDriver(device.driver) ? vfioUsers(root, device) : [];

@@ -17,7 +17,7 @@
  * prints. A PCI bridge's windows are aliases too, but at the
  * addresses that they stand for: nothing changes.
  */
-import { parseTree, type TreeNode, type TreeSection } from './mtree-tree.ts';
+import type { TreeNode, TreeSection } from './mtree-tree.ts';
 
 /** A part of a region that the guest reaches at `gpaStart`, and the log prints elsewhere. */
 export interface AliasRegion {
@@ -43,11 +43,10 @@ type Placement = Omit<AliasRegion, 'shadowed'>;
 const MAX_DEPTH = 16;
 
 /**
- * The regions whose logged addresses are not the guest's, from the text of HMP `info mtree` (not
+ * The regions whose logged addresses are not the guest's, from what HMP `info mtree` tells (not
  * `-f`, which has no aliases). True for that moment: a BAR that moves, I/O or memory, changes it.
  */
-export function aliasRegions(mtreeText: string): readonly AliasRegion[] {
-  const sections = parseTree(mtreeText);
+export function aliasRegions(sections: readonly TreeSection[]): readonly AliasRegion[] {
   const placements = [
     ...placementsIn('memory', 'memory', sections),
     ...placementsIn('I/O', 'io', sections),

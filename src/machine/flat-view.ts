@@ -8,7 +8,7 @@
  * passed-through one stays with QEMU.
  */
 import type { QmpClient } from '../qmp/client.ts';
-import { parseTree, type TreeNode, type TreeSection } from './mtree-tree.ts';
+import type { TreeNode, TreeSection } from './mtree-tree.ts';
 
 /** What a guest's access to these addresses reaches. */
 export interface FlatRange {
@@ -43,16 +43,17 @@ const MAX_TURNS = 32;
 /** The ranges in these windows, in the order of their addresses. Throws as `QmpClient.execute`. */
 export async function readFlatView(
   qmp: QmpClient,
-  mtreeText: string,
+  sections: readonly TreeSection[],
   windows: readonly AddressWindow[],
 ): Promise<readonly FlatRange[]> {
-  return flatView(mtreeText, windows, (address) => probeWith(qmp, address));
+  return flatView(sections, windows, (address) => probeWith(qmp, address));
 }
 
 async function probeWith(qmp: QmpClient, address: number): Promise<'ram' | 'i/o' | 'nothing'> {
   const answer = await qmp.hmp(`gpa2hva 0x${address.toString(16)}`);
   if (/^Host virtual address/m.test(answer)) return 'ram';
-  return /No memory is mapped/.test(answer) ? 'nothing' : 'i/o';
+  // What is not understood is no ground to say that accesses are seen.
+  return /is not RAM/.test(answer) ? 'i/o' : 'nothing';
 }
 
 /**
@@ -60,11 +61,10 @@ async function probeWith(qmp: QmpClient, address: number): Promise<'ram' | 'i/o'
  * tells: a region that is on top of an address where there is nothing has no say there.
  */
 export async function flatView(
-  mtreeText: string,
+  sections: readonly TreeSection[],
   windows: readonly AddressWindow[],
   probe: Probe,
 ): Promise<readonly FlatRange[]> {
-  const sections = parseTree(mtreeText);
   const containers = new Set<TreeNode>();
   const known = new Map<number, 'ram' | 'i/o'>();
   for (let turn = 0; ; turn++) {
@@ -81,6 +81,7 @@ export async function flatView(
     }
     if (isNew && turn < MAX_TURNS) continue;
     return found
+      .filter(({ node }) => !containers.has(node))
       .map(({ range }) => (known.get(range.start) === 'ram' ? asRam(range) : range))
       .toSorted((a, b) => a.start - b.start);
   }
@@ -151,11 +152,6 @@ function render(
 
   const name = space === 'io' ? 'I/O' : 'memory';
   const section = sections.find(({ addressSpaces }) => addressSpaces.includes(name));
-  if (section !== undefined) {
-    const { root } = section;
-    for (const child of root.children.toSorted((a, b) => b.priority - a.priority)) {
-      walk(child, 0, start, end);
-    }
-  }
+  if (section !== undefined) walk(section.root, 0, start, end);
   return rendered;
 }

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MmioError } from '../../src/base/errors.ts';
 import { NO_BUS, readInventory, type PciFunction } from '../../src/machine/inventory.ts';
 import { readFlatView } from '../../src/machine/flat-view.ts';
+import { parseTree } from '../../src/machine/mtree-tree.ts';
 import { parseFlatView } from '../support/flat-view.ts';
 import { barWindows, coverageOf } from '../../src/machine/coverage.ts';
 import { NO_BAR } from '../../src/model/device.ts';
@@ -219,7 +220,7 @@ describe('the PCI inventory', () => {
     await client.execute('stop');
     const inventory = await readInventory(client);
     const windows = barWindows(inventory);
-    const ranges = await readFlatView(client, await client.hmp('info mtree'), windows);
+    const ranges = await readFlatView(client, parseTree(await client.hmp('info mtree')), windows);
     // What QEMU says itself, which has a price that only a test may pay.
     const flat = parseFlatView(await client.hmp('info mtree -f'));
     for (const { type, bars } of inventory) {

@@ -1,12 +1,12 @@
 /** What bind and unbind have in common: checks, steps, and what is said of them. */
 import { dirname } from 'node:path';
-import { MmioError } from '../../base/errors.ts';
 import {
+  bindRefusal,
   objectionsToBind,
   requireBindable,
   requireDevices,
   requireLetGo,
-  type Objection,
+  requireRoot,
 } from '../../host/bind-check.ts';
 import { bindRecordLines, bindRecordPath } from '../../host/bind-record.ts';
 import { bindDevice, bindSteps, unbindDevice, unbindSteps, type Step } from '../../host/bind.ts';
@@ -26,9 +26,11 @@ export async function runBind(addresses: readonly string[], options: BindOptions
   const devices = requireDevices(ROOT, addresses);
   for (const device of devices) requireBindable(ROOT, device);
   const objections = await objectionsToBind(ROOT, devices);
-  if (objections.length > 0 && options.force !== true) throw refusal(objections);
+  if (objections.length > 0 && options.force !== true) {
+    throw bindRefusal(objections, 'or take it with --force');
+  }
   if (options.dryRun === true) return answerSteps(devices, bindSteps, 'is bound already');
-  requireRoot(`bind ${addresses.join(' ')}`);
+  requireRoot(`sudo mmiobridge bind ${addresses.join(' ')}`);
   for (const device of devices) {
     const { address, driver } = device;
     const bound = bindSteps(ROOT, device).length === 0;
@@ -55,7 +57,7 @@ export async function runUnbind(
   const devices = requireDevices(ROOT, addresses);
   for (const device of devices) requireLetGo(ROOT, device);
   if (options.dryRun === true) return answerSteps(devices, unbindSteps, 'is not bound to vfio-pci');
-  requireRoot(`unbind ${addresses.join(' ')}`);
+  requireRoot(`sudo mmiobridge unbind ${addresses.join(' ')}`);
   for (const device of devices) {
     const bound = unbindSteps(ROOT, device).length > 0;
     const { driver } = await unbindDevice(ROOT, device, KERNEL);
@@ -63,24 +65,6 @@ export async function runUnbind(
     if (bound) say(`  given back; its driver: ${driver ?? 'none'}`);
     else say(`  is not bound to vfio-pci; its driver: ${driver ?? 'none'}`);
   }
-}
-
-function refusal(objections: readonly Objection[]): MmioError {
-  const addresses = new Set(objections.map(({ address }) => address));
-  const waysOut = new Set(objections.map(({ wayOut }) => wayOut));
-  return new MmioError('refused', `the host uses ${[...addresses].join(', ')}`, {
-    evidence: objections.map(({ address, text }) => `${address}: ${text}`).join('\n'),
-    hint: `${[...waysOut].join('; ')}; or take it with --force`,
-  });
-}
-
-function requireRoot(command: string): void {
-  const uid = process.geteuid?.() ?? 0;
-  if (uid === 0) return;
-  throw new MmioError('refused', 'only root may give devices to other drivers', {
-    evidence: `the effective user id is ${uid}`,
-    hint: `sudo mmiobridge ${command}`,
-  });
 }
 
 /** What would be done, as a script for a shell. */

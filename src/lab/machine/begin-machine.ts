@@ -28,7 +28,7 @@ export interface PortsWanted {
 /** The name of the port whose lines are marks. */
 const MARK_PORT = 'marks';
 const AGENT_PORT = 'org.qemu.guest_agent.0';
-export const MARK_PORT_NAME = 'org.mmiobridge.mark';
+const MARK_PORT_NAME = 'org.mmiobridge.mark';
 
 /** What is put behind the user's own words, and where its other ends are. */
 export interface AddedPorts {
@@ -38,7 +38,7 @@ export interface AddedPorts {
 }
 
 /** @param dir a folder of short path, where the sockets are made */
-export async function addPorts(wanted: PortsWanted, lab: LabRun, dir: string): Promise<AddedPorts> {
+async function addPorts(wanted: PortsWanted, lab: LabRun, dir: string): Promise<AddedPorts> {
   const argv: string[] = [];
   const ports = new Map<string, SerialPort>();
   const addChardev = (id: string, logged: string | undefined): string => {
@@ -81,7 +81,7 @@ export async function addPorts(wanted: PortsWanted, lab: LabRun, dir: string): P
 }
 
 /** A folder for sockets, short enough for their paths. */
-export async function socketDir(lab: LabRun): Promise<string> {
+async function socketDir(lab: LabRun): Promise<string> {
   await makeRunDir();
   const dir = join(runDir(), 'lab', `${process.pid}`);
   await mkdir(dir, { recursive: true, mode: 0o711 });

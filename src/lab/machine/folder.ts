@@ -30,11 +30,6 @@ export class RunFolder {
     }
   }
 
-  /** One that is there already. */
-  static at(dir: string): RunFolder {
-    return new RunFolder(dir);
-  }
-
   /** A file in it, by its name there; the folders on the way are made. */
   async path(name: string): Promise<string> {
     const path = join(this.dir, name);

@@ -134,10 +134,6 @@ export class Machine {
     return this.#agent;
   }
 
-  get hasAgent(): boolean {
-    return this.#parts.agentSocket !== undefined;
-  }
-
   /** A reset takes the agent with it, and what it was doing; QEMU says so. */
   #onEvent(event: QmpEvent): void {
     const isAgent =

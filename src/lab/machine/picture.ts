@@ -41,7 +41,7 @@ export async function takePicture(machine: Machine, timeoutMs = 10_000): Promise
   }
 }
 
-/** Takes a picture into a PNG file; undefined where there is no display. */
+/** Takes a picture into a PNG file. Throws as `takePicture`. */
 export async function photograph(
   machine: Machine,
   path: string,

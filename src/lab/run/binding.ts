@@ -1,6 +1,13 @@
 /** Gives a run its devices, and takes them back. */
 import { MmioError } from '../../base/errors.ts';
-import { objectionsToBind, requireBindable, requireDevices } from '../../host/bind-check.ts';
+import {
+  bindRefusal,
+  objectionsToBind,
+  requireBindable,
+  requireDevices,
+  requireLetGo,
+  requireRoot,
+} from '../../host/bind-check.ts';
 import { bindDevice, bindSteps, unbindDevice } from '../../host/bind.ts';
 import { KERNEL } from '../../host/kernel.ts';
 import { idsOf, readPciDevice } from '../../host/pci.ts';
@@ -22,31 +29,30 @@ export async function checkBindable(addresses: readonly string[]): Promise<void>
   for (const device of devices) requireBindable(ROOT, device);
   const objections = await objectionsToBind(ROOT, devices);
   if (objections.length > 0) {
-    throw new MmioError('refused', `the host uses ${addresses.join(', ')}`, {
-      evidence: objections.map(({ address, text }) => `${address}: ${text}`).join('\n'),
-      hint: 'a run takes nothing by force: `mmiobridge bind --force` does, before it',
-    });
+    throw bindRefusal(objections, 'or take it by force before the run: mmiobridge bind --force');
   }
-  if (addresses.length > 0 && process.geteuid?.() !== 0) {
-    throw new MmioError('refused', 'only root may give devices to other drivers', {
-      evidence: `bind: ${addresses.join(', ')}`,
-      hint: 'run it with sudo, or bind them before',
-    });
-  }
+  if (addresses.length > 0) requireRoot('run it with sudo, or bind them before');
+}
+
+/** Whether VFIO has a device already. */
+export function isBound(address: string): boolean {
+  const device = readPciDevice(ROOT, address);
+  return device !== undefined && bindSteps(ROOT, device).length === 0;
 }
 
 /** Binds one device; throws MmioError, and then it has what it had. */
 export async function bindOne(address: string): Promise<BoundDevice> {
   const [device] = requireDevices(ROOT, [address]);
   if (device === undefined) throw new MmioError('not-found', `there is no PCI device ${address}`);
-  const wasBound = bindSteps(ROOT, device).length === 0;
+  const wasBound = isBound(address);
   if (!wasBound) await bindDevice(ROOT, device, KERNEL);
   return { address, ids: idsOf(device), driverBefore: device.driver, wasBound };
 }
 
-/** Gives a device back to the driver that it had; which it has now. */
+/** Gives a device back to the driver that it had; which it has now. Throws MmioError while a VM has it. */
 export async function unbindOne(address: string): Promise<string | undefined> {
   const device = readPciDevice(ROOT, address);
   if (device === undefined) return undefined;
+  requireLetGo(ROOT, device);
   return (await unbindDevice(ROOT, device, KERNEL)).driver;
 }

@@ -1,11 +1,12 @@
 /** Takes the steps of a scenario one after the other, and puts everything back whatever happens. */
 import { readdir, rm } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { MmioError, describeError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { log } from '../../base/log.ts';
 import type { Notice } from '../../base/notice.ts';
 import { formatDuration } from '../language/duration.ts';
-import { BEGINNINGS, type Scenario, type ScenarioStep } from '../steps/kind.ts';
-import { bindOne, checkBindable, unbindOne, type BoundDevice } from './binding.ts';
+import { isBeginning, type Scenario, type ScenarioStep } from '../steps/kind.ts';
+import { bindOne, checkBindable, isBound, unbindOne, type BoundDevice } from './binding.ts';
 import { RunFolder } from '../machine/folder.ts';
 import { junitXml } from './junit.ts';
 import { LabRun } from '../machine/lab-run.ts';
@@ -66,6 +67,8 @@ class Runner {
   #result: RunResult = 'running';
   #reason: string | null = null;
   #end: MachineEnd | undefined;
+  /** No further step is taken. */
+  #stops = false;
 
   constructor(scenario: Scenario, folder: RunFolder, options: RunnerOptions, started: Date) {
     this.#scenario = scenario;
@@ -83,8 +86,8 @@ class Runner {
 
   async run(): Promise<Manifest> {
     const { folder } = this.#run;
-    const id = folder.nameOf(folder.dir) || folder.dir.split('/').at(-1) || 'run';
-    const state = await StateFile.create(`${id}-${process.pid}`, folder.dir, this.#scenario.path);
+    const id = `${basename(folder.dir)}-${process.pid}`;
+    const state = await StateFile.create(id, folder.dir, this.#scenario.path);
     await this.#save();
     this.#options.reporter.begun(this.#run);
     try {
@@ -104,14 +107,14 @@ class Runner {
   }
 
   async #bind(state: StateFile): Promise<void> {
+    const ours: string[] = [];
     for (const address of this.#scenario.bind) {
-      await state.setBound([...this.#bound.map((device) => device.address), address]);
+      // Written down before it is taken; what somebody else has bound is not ours to give back.
+      if (!isBound(address)) await state.setBound([...ours, address]);
       const device = await bindOne(address);
+      if (!device.wasBound) ours.push(address);
       this.#bound.push(device);
     }
-    await state.setBound(
-      this.#bound.filter(({ wasBound }) => !wasBound).map(({ address }) => address),
-    );
   }
 
   async #takeSteps(): Promise<void> {
@@ -121,8 +124,7 @@ class Runner {
       if (wanted === undefined) continue;
       const since = steps.find((step) => step.name === wanted.since);
       // The mark of a VM's start stands behind the first accesses.
-      const after =
-        since && BEGINNINGS.includes(since.kind.name) ? undefined : (since?.name ?? name);
+      const after = since && isBeginning(since) ? undefined : (since?.name ?? name);
       const watch = this.#run.watch.watch(after, wanted.filter);
       this.#run.watches.set(name, watch);
     }
@@ -140,8 +142,7 @@ class Runner {
           }, limitMs);
     try {
       for (const [at, step] of steps.entries()) {
-        const stopped = this.#result !== 'running' && this.#result !== 'failed';
-        if (stopped || this.#stopsAt !== undefined) this.#skip(step, at + 1);
+        if (this.#stops) this.#skip(step, at + 1);
         else await this.#takeStep(step, at + 1, stop.signal);
       }
     } finally {
@@ -149,9 +150,6 @@ class Runner {
       signal.removeEventListener('abort', interrupt);
     }
   }
-
-  /** The step at which the run stopped. */
-  #stopsAt: string | undefined;
 
   #skip(step: ScenarioStep, number: number): void {
     const report: StepReport = { ...this.#blank(step, number), result: 'skipped' };
@@ -201,7 +199,7 @@ class Runner {
       await this.#mark(`${step.name} failed: ${error.message}`).catch(() => undefined);
       if (interrupted) this.#interrupt(error);
       else if (step.onFailure !== 'ignore') this.#fail(error, step.name);
-      if (interrupted || step.onFailure === 'stop') this.#stopsAt = step.name;
+      if (interrupted || step.onFailure === 'stop') this.#stops = true;
     }
     const ignored = failure !== null && step.onFailure === 'ignore' && !signal.aborted;
     const report: StepReport = {

@@ -1,6 +1,12 @@
 /** What is wrong with a scenario as a whole, as far as it shows without running it. */
 import type { Fault } from '../language/fault.ts';
-import { BEGINNINGS, type Need, type Scenario, type ScenarioStep } from '../steps/kind.ts';
+import {
+  beginningOf,
+  isBeginning,
+  type Need,
+  type Scenario,
+  type ScenarioStep,
+} from '../steps/kind.ts';
 
 export interface CheckOptions {
   readonly allowHostCommands: boolean;
@@ -18,8 +24,8 @@ export function checkScenario(scenario: Scenario, options: CheckOptions): Fault[
       const missing = missingFor(need, before);
       if (missing !== undefined) say(missing.message, missing.example);
     }
-    const begun = before.find((other) => BEGINNINGS.includes(other.kind.name));
-    if (BEGINNINGS.includes(kind.name) && begun !== undefined) {
+    const begun = beginningOf(before);
+    if (isBeginning(step) && begun !== undefined) {
       say(`a run has one VM, and “${begun.name}” has it already`);
     }
     const context = { scenario, step, before: [...before], ...options };
@@ -33,7 +39,7 @@ function missingFor(
   need: Need,
   before: readonly ScenarioStep[],
 ): { readonly message: string; readonly example?: string } | undefined {
-  const begun = before.find(({ kind }) => BEGINNINGS.includes(kind.name));
+  const begun = beginningOf(before);
   if (begun === undefined) {
     return {
       message: 'there is no VM yet: a step before must start one, or attach to one',

@@ -5,12 +5,13 @@ import { MmioError } from '../../base/errors.ts';
 import { bytes } from '../../base/format.ts';
 import { runCommand } from '../../host/command.ts';
 import { defineStep } from './kind.ts';
+import { word } from './schemas.ts';
 
 const SHOWN_LINES = 6;
 
 const schema = z.union([
   z.strictObject({
-    command: z.array(z.union([z.string(), z.number().transform(String)])).min(1),
+    command: z.array(word).min(1),
     'expect-exit': z.union([z.number().int(), z.literal('any')]).optional(),
   }),
   z

@@ -30,9 +30,6 @@ export interface StepKind<Options> {
 
 export type AnyStepKind = StepKind<unknown>;
 
-/** Kinds that bring the VM. */
-export const BEGINNINGS: readonly string[] = ['start', 'attach'];
-
 /** A step as it is taken: read, checked, with its variables in place. */
 export interface ScenarioStep extends StepHead {
   readonly kind: AnyStepKind;
@@ -41,6 +38,16 @@ export interface ScenarioStep extends StepHead {
 
 export interface Scenario extends ScenarioHead {
   readonly steps: readonly ScenarioStep[];
+}
+
+/** Whether a step brings the VM. */
+export function isBeginning({ kind }: ScenarioStep): boolean {
+  return kind.name === 'start' || kind.name === 'attach';
+}
+
+/** The one of these steps that brings the VM. */
+export function beginningOf(steps: readonly ScenarioStep[]): ScenarioStep | undefined {
+  return steps.find(isBeginning);
 }
 
 export interface CheckContext {

@@ -16,9 +16,11 @@ const listOf = <T>(schema: z.ZodType<T>) =>
 
 const word = z.string().min(1);
 
-const outputPath = word.refine((path) => path === '-' || known(path), {
-  error: 'a file whose suffix names a format: .mmiocap, .mmiotrace, .txt, .ndjson, each also .gz',
-});
+const outputPath = word
+  .refine((path) => path !== '-', { error: 'a file: a run has no standard output' })
+  .refine(known, {
+    error: 'a file whose suffix names a format: .mmiocap, .mmiotrace, .txt, .ndjson, each also .gz',
+  });
 
 function known(path: string): boolean {
   try {
@@ -39,9 +41,7 @@ const configRegister = z.string().transform((text, context) => {
 });
 
 export const recordSchema = z.strictObject({
-  output: listOf(
-    outputPath.refine((path) => path !== '-', { error: 'a file: a run has no standard output' }),
-  ).optional(),
+  output: listOf(outputPath).optional(),
   device: listOf(word).optional(),
   source: z.enum(['log', 'kvm', 'plugin']).optional(),
   pc: z.boolean().optional(),

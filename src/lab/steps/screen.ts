@@ -15,6 +15,7 @@ import {
 import { durationSchema, formatDuration } from '../language/duration.ts';
 import { defineStep } from './kind.ts';
 import { beside } from './record-options.ts';
+import { nothing, type Nothing } from './schemas.ts';
 
 const LIMIT_MS = 60_000;
 const LOOK_MS = 250;
@@ -94,13 +95,11 @@ export const click = defineStep<z.infer<typeof clickSchema>>({
   },
 });
 
-const dumpSchema = z.union([z.strictObject({}), z.null()], { error: 'nothing: it has no options' });
-
-export const screendump = defineStep<z.infer<typeof dumpSchema>>({
+export const screendump = defineStep<Nothing>({
   name: 'screendump',
   about: 'Takes a picture of the screen, as PNG.',
   example: '- screendump: {}',
-  schema: dumpSchema,
+  schema: nothing,
   limitMs: 30_000,
   needs: ['vm'],
   async run(_, context) {

@@ -7,10 +7,11 @@ import { splitWords } from '../language/words.ts';
 import { defineStep } from './kind.ts';
 import { checkRecord, recordOptions, recordSchema } from './record-options.ts';
 import { marksSchema, portNames } from './ports.ts';
+import { word } from './schemas.ts';
 
 const qemu = z.union(
   [
-    z.array(z.union([z.string(), z.number().transform(String)])).min(1),
+    z.array(word).min(1),
     z
       .string()
       .min(1)

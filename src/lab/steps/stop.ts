@@ -1,16 +1,16 @@
-import { z } from 'zod';
 import { MmioError } from '../../base/errors.ts';
 import { counted } from '../../base/format.ts';
 import { accessesOf } from '../../analysis/totals.ts';
 import { describeEnd } from '../machine/machine.ts';
 import { defineStep } from './kind.ts';
+import { nothing } from './schemas.ts';
 
 export const stop = defineStep({
   name: 'stop-recording',
   about:
     'Ends the recording; a VM that was started ends with it, one that was attached to goes on.',
   example: '- stop-recording: {}',
-  schema: z.union([z.null(), z.strictObject({})], { error: 'nothing: it has no options' }),
+  schema: nothing,
   limitMs: 60_000,
   needs: ['recording'],
   async run(_, { lab }) {

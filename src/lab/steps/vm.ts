@@ -3,9 +3,7 @@ import { z } from 'zod';
 import { MmioError } from '../../base/errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import { defineStep } from './kind.ts';
-
-const nothing = z.union([z.null(), z.strictObject({})], { error: 'nothing: it has no options' });
-type Nothing = z.infer<typeof nothing>;
+import { nothing, type Nothing } from './schemas.ts';
 
 async function tell(machine: Machine, command: string): Promise<void> {
   await (await machine.qmp()).execute(command);

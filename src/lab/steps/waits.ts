@@ -1,11 +1,12 @@
 /** Steps that wait for something. */
 import { z } from 'zod';
-import { MmioError, describeError } from '../../base/errors.ts';
+import { MmioError } from '../../base/errors.ts';
 import { count, counted } from '../../base/format.ts';
 import { parseFilter, type Filter } from '../../analysis/filter/parse.ts';
 import type { QmpEvent } from '../../qmp/client.ts';
 import { durationSchema, formatDuration } from '../language/duration.ts';
-import { defineStep, type CheckContext } from './kind.ts';
+import { beginningOf, defineStep, type CheckContext } from './kind.ts';
+import { nothing, regex } from './schemas.ts';
 
 const LIMIT_MS = 60_000;
 
@@ -21,21 +22,6 @@ export const wait = defineStep<number>({
     return formatDuration(ms);
   },
 });
-
-const regex = z
-  .string()
-  .min(1)
-  .transform((text, context) => {
-    try {
-      return new RegExp(text, 'm');
-    } catch (error) {
-      context.addIssue({
-        code: 'custom',
-        message: `a regular expression: ${describeError(error)}`,
-      });
-      return z.NEVER;
-    }
-  });
 
 const serialSchema = z.union([
   z.strictObject({ text: regex, port: z.string().optional() }),
@@ -64,7 +50,7 @@ export const waitSerial = defineStep<z.infer<typeof serialSchema>>({
 
 /** The serial ports that the step before gives, if it can be told. */
 export function checkPort(port: string | undefined, before: CheckContext['before']): string[] {
-  const begins = before.find(({ kind }) => kind.name === 'start' || kind.name === 'attach');
+  const begins = beginningOf(before);
   if (begins === undefined) return [];
   const { serial } = begins.options as { serial?: readonly string[] | Record<string, string> };
   const names = Array.isArray(serial) ? (serial as string[]) : Object.keys(serial ?? {});
@@ -77,7 +63,7 @@ export const waitAgent = defineStep({
   name: 'wait-agent',
   about: "Waits until the guest's agent answers.",
   example: '- wait-agent: {}',
-  schema: z.union([z.null(), z.strictObject({})], { error: 'nothing: it has no options' }),
+  schema: nothing,
   limitMs: 120_000,
   needs: ['vm', 'agent'],
   async run(_, context) {

@@ -2,6 +2,7 @@
 import { aliasRegions } from '../../machine/alias.ts';
 import { barWindows, deviceCoverage, type SeenOfQemu } from '../../machine/coverage.ts';
 import { readFlatView } from '../../machine/flat-view.ts';
+import { parseTree } from '../../machine/mtree-tree.ts';
 import { hasNoMemory } from '../../machine/ram-blocks.ts';
 import { readInventory } from '../../machine/inventory.ts';
 import { NO_MMAP, readVfioProperties, VFIO_PROPERTIES } from '../../machine/vfio-properties.ts';
@@ -56,10 +57,10 @@ export async function lookAtMemory(
   seen: SeenOfQemu,
 ): Promise<readonly CoverageRange[]> {
   const emulated = devices.selected.some(({ device }) => !isPassedThrough(device));
-  const tree = await qmp.hmp('info mtree');
-  if (emulated) devices.addresses.setAliases(aliasRegions(tree));
+  const sections = parseTree(await qmp.hmp('info mtree'));
+  if (emulated) devices.addresses.setAliases(aliasRegions(sections));
   const windows = barWindows(devices.selected.map(({ device }) => device));
-  const ranges = await readFlatView(qmp, tree, windows);
+  const ranges = await readFlatView(qmp, sections, windows);
   return devices.selected.flatMap(({ device }) => deviceCoverage(device, ranges, seen));
 }
 

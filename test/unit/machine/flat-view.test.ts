@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { coverageOf } from '../../../src/machine/coverage.ts';
 import { flatView, type AddressWindow, type FlatRange } from '../../../src/machine/flat-view.ts';
+import { parseTree } from '../../../src/machine/mtree-tree.ts';
 import { parseFlatView } from '../../support/flat-view.ts';
 
 function golden(name: string): string {
@@ -52,7 +53,7 @@ describe('what the guest reaches, made of the tree,', () => {
       start,
       end: start + sizeBytes - 1,
     }));
-    const ranges = await flatView(golden(`${name}.tree`), windows, probeOf(flat));
+    const ranges = await flatView(parseTree(golden(`${name}.tree`)), windows, probeOf(flat));
     for (const { space, start, sizeBytes } of bars) {
       const bar = { start, flags: space === 'io' ? 1 : 0, sizeBytes };
       const of = (view: readonly FlatRange[]) =>
@@ -95,7 +96,7 @@ describe('what the guest reaches, made of the tree,', () => {
   const all = () => Promise.resolve('i/o' as const);
 
   test('has a mapped part of a BAR, and what QEMU has laid over it', async () => {
-    const ranges = await flatView(MACHINE.replace('MAPPED', ''), window, all);
+    const ranges = await flatView(parseTree(MACHINE.replace('MAPPED', '')), window, all);
     expect(
       ranges.map(({ start, end, kind, name }) => [
         start - 0xfe000000,
@@ -116,7 +117,7 @@ describe('what the guest reaches, made of the tree,', () => {
   });
 
   test('leaves out what is switched off', async () => {
-    const ranges = await flatView(MACHINE.replace('MAPPED', ' [disabled]'), window, all);
+    const ranges = await flatView(parseTree(MACHINE.replace('MAPPED', ' [disabled]')), window, all);
     expect(ranges.map(({ name }) => name)).toEqual([
       '0000:00:10.0 BAR 0',
       'vfio-quirk',
@@ -126,15 +127,15 @@ describe('what the guest reaches, made of the tree,', () => {
 
   test('does not take for trapped what QEMU says is RAM, or nothing', async () => {
     const text = MACHINE.replace('MAPPED', ' [disabled]');
-    const ram = await flatView(text, window, () => Promise.resolve('ram'));
+    const ram = await flatView(parseTree(text), window, () => Promise.resolve('ram'));
     expect(new Set(ram.map(({ kind }) => kind))).toEqual(new Set(['ram']));
     expect(ram[0]?.line).toMatch(/^gpa2hva: RAM, under 0+fe000000-/);
-    expect(await flatView(text, window, () => Promise.resolve('nothing'))).toEqual([]);
+    expect(await flatView(parseTree(text), window, () => Promise.resolve('nothing'))).toEqual([]);
   });
 
   test('is nothing where the text says nothing', async () => {
-    expect(await flatView('', window, all)).toEqual([]);
-    expect(await flatView("unknown command: 'info mtree'\n", window, all)).toEqual([]);
+    expect(await flatView(parseTree(''), window, all)).toEqual([]);
+    expect(await flatView(parseTree("unknown command: 'info mtree'\n"), window, all)).toEqual([]);
   });
 
   test('ends, whatever points to what', async () => {
@@ -146,7 +147,7 @@ memory-region: b
   0000000000000000-000000000000ffff (prio 0, i/o): b
     0000000000000000-000000000000ffff (prio 0, i/o): alias c @b 0000000000000000-000000000000ffff
 `;
-    const ranges = await flatView(text, window, all);
+    const ranges = await flatView(parseTree(text), window, all);
     expect(ranges).toMatchObject([{ name: 'b', start: 0xfe000000, end: 0xfe00ffff }]);
   });
 });

@@ -165,13 +165,13 @@ describe('coverage of a BAR', () => {
 
 describe('where the log’s address is not the guest’s', () => {
   test('most devices: nowhere, nor EHCI, whose registers lie in a container', () => {
-    expect(aliasRegions(golden('e1000e.tree'))).toEqual([]);
-    expect(aliasRegions(golden('usb-ehci.tree'))).toEqual([]);
+    expect(aliasRegions(parseTree(golden('e1000e.tree')))).toEqual([]);
+    expect(aliasRegions(parseTree(golden('usb-ehci.tree')))).toEqual([]);
   });
 
   // readl 0xe0000040: memory_region_ops_read … addr 0xc040 … name 'rtl8139', and so does inl 0xc040
   test('rtl8139: its memory BAR is logged as its port', () => {
-    const [alias, ...others] = aliasRegions(golden('rtl8139.tree'));
+    const [alias, ...others] = aliasRegions(parseTree(golden('rtl8139.tree')));
     expect(others).toEqual([]);
     expect(alias).toEqual({
       name: 'rtl8139',
@@ -188,28 +188,28 @@ describe('where the log’s address is not the guest’s', () => {
 
   // readl 0xe0000040: … addr 0x40 … name 'rtl8139'
   test('rtl8139 whose I/O BAR was never mapped: logged as the offset, without doubt', () => {
-    const [alias] = aliasRegions(golden('rtl8139-without-io.tree'));
+    const [alias] = aliasRegions(parseTree(golden('rtl8139-without-io.tree')));
     expect(alias).toMatchObject({ logBase: 0, ambiguous: false });
     expect(guestAddressOf(alias, 0x40)).toBe(0xe0000040);
   });
 
   // readl 0xe0100040: … addr 0xd040 … name 'rtl8139'
   test('behind a bridge: its windows change nothing, the device’s own alias does', () => {
-    const aliases = aliasRegions(golden('rtl8139-behind-bridge.tree'));
+    const aliases = aliasRegions(parseTree(golden('rtl8139-behind-bridge.tree')));
     expect(aliases.map(({ name }) => name)).toEqual(['rtl8139']);
     expect(guestAddressOf(aliases[0], 0xd040)).toBe(0xe0100040);
   });
 
   // inl 0xc010: … addr 0xe8000010 … name 'ati.mmregs', and so does readl 0xe8000010
   test('ati-vga: its I/O BAR is logged as its memory BAR', () => {
-    const [alias] = aliasRegions(golden('ati-vga.tree'));
+    const [alias] = aliasRegions(parseTree(golden('ati-vga.tree')));
     expect(alias).toMatchObject({ name: 'ati.mmregs', space: 'io', ambiguous: true });
     expect(alias?.shadowed).toBe(true);
   });
 
   // readl 0xe0002030: … addr 0xe0000030 … name 'intel-hda'
   test('intel-hda: its mirror is logged as the registers themselves, which are taken', () => {
-    const [alias] = aliasRegions(golden('intel-hda.tree'));
+    const [alias] = aliasRegions(parseTree(golden('intel-hda.tree')));
     expect(alias).toMatchObject({ name: 'intel-hda', space: 'memory', ambiguous: true });
     expect(alias?.shadowed).toBe(true);
   });
@@ -221,7 +221,7 @@ describe('where the log’s address is not the guest’s', () => {
         '$&\n$100000000e0000100-00000000e00001ff $2',
       )
       .replace(/^memory-region: rtl8139\n.*\n/m, '$&\n$&');
-    const aliases = aliasRegions(two);
+    const aliases = aliasRegions(parseTree(two));
     expect(aliases.map(({ gpaStart }) => gpaStart)).toEqual([0xe0000000, 0xe0000100]);
     expect(aliases.every(({ ambiguous }) => ambiguous)).toBe(true);
   });
@@ -241,8 +241,8 @@ memory-region: loop
 memory-region: off
   0000000000000000-00000000000000ff (prio 0, i/o): off
 `;
-    expect(aliasRegions(text).map(({ name }) => name)).toEqual(['loop']);
-    expect(aliasRegions('')).toEqual([]);
+    expect(aliasRegions(parseTree(text)).map(({ name }) => name)).toEqual(['loop']);
+    expect(aliasRegions(parseTree(''))).toEqual([]);
     expect(parseTree(text)).toHaveLength(3);
   });
 });
