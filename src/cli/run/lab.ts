@@ -71,6 +71,8 @@ export async function runLab(file: string, options: LabOptions): Promise<number>
     signal: stop.signal,
   });
   screen[Symbol.dispose]();
+  // A recording that has no room would keep us here for good.
+  if (manifest.left.length > 0) setImmediate(() => process.exit());
   sayOutcome(manifest);
   say(`written   ${folder.dir}`);
   if (manifest.result === 'interrupted') return EXIT.interrupted;
@@ -217,6 +219,7 @@ export function newLab(name: string): void {
 /** Returns the exit status. */
 export async function cleanLab(): Promise<number> {
   const cleaned = await cleanRuns((text) => say(text));
+  if (cleaned.some(({ left }) => left.length > 0)) setImmediate(() => process.exit());
   if (cleaned.length === 0) answer('nothing to clean');
   for (const { folder, done, left } of cleaned) {
     answer(

@@ -8,6 +8,7 @@ import type { RecordingStatus } from '../../recording/session/status.ts';
 import type { Vm } from '../../machine/vm.ts';
 import { GuestAgent } from '../../qmp/agent/guest-agent.ts';
 import type { QmpClient, QmpEvent } from '../../qmp/client.ts';
+import { endRecording } from './end-recording.ts';
 import type { GuestMarks } from './guest-marks.ts';
 import type { SerialPort } from './serial-port.ts';
 import type { StreamWatch } from './stream-watch.ts';
@@ -47,6 +48,7 @@ export class Machine {
   readonly eventsAt = new Map<string, number>();
   marks: GuestMarks | undefined;
   readonly #parts: MachineParts;
+  readonly #running: Promise<RecordingEnd>;
   #end: MachineEnd | undefined;
   #agent: Promise<GuestAgent> | undefined;
 
@@ -58,21 +60,22 @@ export class Machine {
       if (this.events.length < MAX_EVENTS) this.events.push(event);
       this.#onEvent(event);
     });
-    this.ended = this.#run();
+    this.#running = parts.started.recording.run();
+    this.ended = this.#watch();
   }
 
-  async #run(): Promise<MachineEnd> {
+  async #watch(): Promise<MachineEnd> {
     const { started } = this.#parts;
     let result: MachineEnd;
     try {
-      const end = await started.recording.run();
+      const end = await this.#running;
       const status = await started.recording.status();
       result = { kind: 'ended', end, status, words: await closeSession(started) };
     } catch (error) {
       await started.child?.terminate(TERMINATE_MS);
       result = { kind: 'failed', error };
     }
-    return (this.#end = result);
+    return (this.#end ??= result);
   }
 
   /** undefined while it runs. */
@@ -168,7 +171,14 @@ export class Machine {
   /** Ends the recording, and a VM that we started; what was recorded is then in its outputs. */
   async stop(): Promise<MachineEnd> {
     await this.marks?.stop().catch(() => undefined);
-    await this.recording.end();
+    const { started } = this.#parts;
+    try {
+      await endRecording(this.recording, this.#running, started.info.id);
+    } catch (error) {
+      // It may still be waiting for room.
+      this.#end ??= { kind: 'failed', error };
+      return this.#end;
+    }
     return this.ended;
   }
 

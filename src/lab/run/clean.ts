@@ -8,6 +8,7 @@ import { closeSession } from '../../recording/begin/close.ts';
 import { resumeRecording } from '../../recording/begin/resume.ts';
 import { findSessions, runDir } from '../../recording/session/session-folder.ts';
 import { openSender } from '../../bridge/sender.ts';
+import { endRecording } from '../machine/end-recording.ts';
 import { unbindOne } from './binding.ts';
 import { findStates, removeState, type LabState } from './state.ts';
 
@@ -45,7 +46,7 @@ async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
   for (const { info } of sessions) {
     const { recorder } = info;
     if (recorder.pid !== pid || recorder.startTime !== startTime) continue;
-    await attempt(`recording ${info.id}`, () => endRecording(info.id, notice));
+    await attempt(`recording ${info.id}`, () => finishRecording(info.id, notice));
   }
   const sockets = join(runDir(), 'lab', String(pid));
   await rm(sockets, { recursive: true, force: true });
@@ -61,7 +62,7 @@ async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
 }
 
 /** Writes what its spool has, and ends its VM, or takes the recording off it. */
-async function endRecording(id: string, notice: Notice): Promise<string> {
+async function finishRecording(id: string, notice: Notice): Promise<string> {
   let started;
   try {
     started = await resumeRecording(id, {
@@ -81,9 +82,7 @@ async function endRecording(id: string, notice: Notice): Promise<string> {
     throw error;
   }
   const { recording, info } = started;
-  const running = recording.run();
-  await recording.end();
-  const { complete } = await running;
+  const { complete } = await endRecording(recording, recording.run(), id);
   await closeSession(started);
   const { qemu, launched } = info;
   const gone = qemu === undefined || !isAlive(qemu.pid, qemu.startTime);

@@ -100,7 +100,7 @@ class Runner {
     }
     if (this.#result === 'running') this.#result = 'passed';
     const manifest = await this.#save(true);
-    await folder.write('junit.xml', junitXml(manifest));
+    await this.#write('junit.xml', junitXml(manifest));
     // What could not be put back is left to `lab clean`.
     if (this.#left.length === 0) await state.remove();
     return manifest;
@@ -280,8 +280,16 @@ class Runner {
 
   async #save(ended = false): Promise<Manifest> {
     const manifest = this.#manifest(ended);
-    await this.#run.folder.write('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`);
+    await this.#write('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`);
     return manifest;
+  }
+
+  /** Without room for what is said of it, a run goes on all the same. */
+  async #write(name: string, text: string): Promise<void> {
+    const { folder, notice } = this.#run;
+    await folder.write(name, text).catch((error: unknown) => {
+      notice(`${name} could not be written: ${describeError(error)}`);
+    });
   }
 
   #manifest(ended: boolean): Manifest {
