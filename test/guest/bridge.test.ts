@@ -95,12 +95,13 @@ describe('two hosts, TLS between them', () => {
     await collector.says(/ dut: connection lost: it has been silent for 1\d s/);
     const [entry] = await bench.status();
     expect(entry?.state).toBe('recording');
+    await until('what the guest does meanwhile waits', () => bench.spoolBytes() > 1_000_000);
     hosts.restore();
     await recorder.says(/connected again/);
     await grown(desk, 300_000);
     await end(recorder);
     expect(desk.outputs()).toEqual(['dut.mmiotrace']);
-    expect(expectComplete(desk.read('dut.mmiotrace'))).toBeGreaterThan(50_000);
+    expectComplete(desk.read('dut.mmiotrace'));
     await collector.says(/ dut: finished: \d+ accesses in .*dut\.mmiotrace/);
   });
 
