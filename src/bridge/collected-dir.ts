@@ -2,10 +2,11 @@
  * Where `mark` and `status` find the recordings that a collector on this machine takes: a folder
  * each, beside those of the recordings that are made here.
  */
-import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { writeWhole } from '../base/write-whole.ts';
 import { serveControl, type ControlRequest } from '../recording/session/control-socket.ts';
 import { processRefSchema } from '../recording/session/info.ts';
 import { makeRunDir, runDir } from '../recording/session/session-folder.ts';
@@ -81,9 +82,7 @@ export class CollectedDir {
 
   /** Whoever reads it meanwhile reads it whole. */
   async #write(): Promise<void> {
-    const path = join(this.#path, INFO);
-    await writeFile(`${path}.new`, JSON.stringify(this.#info), { mode: 0o600 });
-    await rename(`${path}.new`, path);
+    await writeWhole(join(this.#path, INFO), JSON.stringify(this.#info), 0o600);
   }
 
   async remove(): Promise<void> {

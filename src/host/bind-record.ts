@@ -2,8 +2,9 @@
  * What a device was before it was bound, in `/run/mmiobridge/drivers/ADDRESS`: lines of `key=value`,
  * which qemu-scripts/vfio-bind.sh reads and writes too. Bindings and /run end with the same reboot.
  */
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { writeWhole } from '../base/write-whole.ts';
 import { readText } from './sysfs.ts';
 
 export interface BindRecord {
@@ -38,8 +39,7 @@ export async function writeBindRecord(
 ): Promise<void> {
   const path = bindRecordPath(root, address);
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(`${path}.new`, `${bindRecordLines(record).join('\n')}\n`);
-  await rename(`${path}.new`, path);
+  await writeWhole(path, `${bindRecordLines(record).join('\n')}\n`);
 }
 
 export async function removeBindRecord(root: string, address: string): Promise<void> {

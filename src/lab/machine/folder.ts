@@ -1,7 +1,8 @@
 /** The folder that a run leaves: nothing in it is written over, and whoever finds it can believe it. */
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { writeWhole } from '../../base/write-whole.ts';
 
 export class RunFolder {
   /** Absolute. */
@@ -44,10 +45,7 @@ export class RunFolder {
 
   /** Whole or not at all. */
   async write(name: string, text: string): Promise<void> {
-    const path = await this.path(name);
-    const fresh = `${path}.new`;
-    await writeFile(fresh, text);
-    await rename(fresh, path);
+    await writeWhole(await this.path(name), text);
   }
 }
 

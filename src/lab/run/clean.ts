@@ -1,8 +1,9 @@
 /** Puts back what runs have left whose runner was killed. */
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MmioError, describeError } from '../../base/errors.ts';
 import type { Notice } from '../../base/notice.ts';
+import { writeWhole } from '../../base/write-whole.ts';
 import { isAlive } from '../../machine/proc.ts';
 import { closeSession } from '../../recording/begin/close.ts';
 import { resumeRecording } from '../../recording/begin/resume.ts';
@@ -101,13 +102,16 @@ async function noteInterruption(
   if (text === undefined) return undefined;
   const manifest: unknown = JSON.parse(text);
   if (typeof manifest !== 'object' || manifest === null) return undefined;
+  const isOpen = 'result' in manifest && manifest.result === 'running';
   const changed = {
     ...manifest,
-    result: 'interrupted',
-    reason: 'the runner was killed; `lab clean` has put back what it left',
+    ...(isOpen && {
+      result: 'interrupted',
+      reason: 'its runner was killed, or had no room to write how it ended',
+    }),
     left,
     cleaned: done,
   };
-  await writeFile(path, `${JSON.stringify(changed, null, 2)}\n`);
+  await writeWhole(path, `${JSON.stringify(changed, null, 2)}\n`);
   return undefined;
 }

@@ -261,9 +261,11 @@ class Runner {
       this.#end = await machine.stop();
       await machine.close();
       if (this.#end.kind === 'failed') {
-        this.#fail(this.#end.error);
+        const { error } = this.#end;
+        this.#fail(error);
         const { id } = machine.started.info;
-        this.#left.push(`the recording: mmiobridge resume ${id}`);
+        // Also of a run that has failed by something else before.
+        this.#left.push(`the recording ${id}: ${describeError(error)}`);
       }
     }
     if (socketDir !== undefined) await rm(socketDir, { recursive: true, force: true });

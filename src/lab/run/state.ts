@@ -2,10 +2,11 @@
  * What a run has taken from the host, written down before it is taken: so that `lab clean` can give it
  * back when the runner was killed. A file a run, below the folder of the recordings.
  */
-import { mkdir, readFile, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { writeWhole } from '../../base/write-whole.ts';
 import { isAlive, ourselves } from '../../machine/proc.ts';
 import { makeRunDir, runDir } from '../../recording/session/session-folder.ts';
 
@@ -58,14 +59,13 @@ export class StateFile {
     for (;;) {
       await mkdir(stateDir(), { recursive: true, mode: 0o711 });
       try {
-        await writeFile(`${path}.new`, text, { mode: 0o600 });
-        break;
+        await writeWhole(path, text, 0o600);
+        return;
       } catch (error) {
         // Another run was the last one there, and took the folder along.
         if (systemCodeOf(error) !== 'ENOENT') throw error;
       }
     }
-    await rename(`${path}.new`, path);
   }
 
   async remove(): Promise<void> {

@@ -2,12 +2,13 @@
  * A running recording's folder: everything that `mark`, `status` and `resume` need. On tmpfs, and
  * closed to other users.
  */
-import { access, lstat, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { access, lstat, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, isNoRoom, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { requireShort } from '../../base/socket-path.ts';
 import { VERSION } from '../../base/version.ts';
+import { writeWhole } from '../../base/write-whole.ts';
 import { isAlive, startTimeOf } from '../../machine/proc.ts';
 import { checkpointSchema, type Checkpoint } from './checkpoint.ts';
 import { infoSchema, type SessionInfo } from './info.ts';
@@ -134,16 +135,14 @@ export class SessionFolder {
   /** Throws MmioError `io`; then what was there before is still there. */
   async #write(name: string, text: string): Promise<void> {
     const path = join(this.path, name);
-    const fresh = `${path}.new`;
+    const write = () => writeWhole(path, text, 0o600);
     try {
-      await writeFile(fresh, text, { mode: 0o600 }).catch(async (error: unknown) => {
+      await write().catch(async (error: unknown) => {
         if (!isNoRoom(error)) throw error;
         await this.dropBallast();
-        await writeFile(fresh, text, { mode: 0o600 });
+        await write();
       });
-      await rename(fresh, path);
     } catch (error) {
-      await rm(fresh, { force: true });
       throw cannotWrite(path, error);
     }
   }
