@@ -142,3 +142,56 @@ EOF`);
     expect(await driverOf(lab)).toBe('e1000e');
   });
 });
+
+describe('a run that is killed', () => {
+  /** One that its user has bound before, with the other of its group. */
+  const BEFORE = ['0000:01:01.0', '0000:01:02.0'];
+
+  test('`lab clean` gives back what the run has bound, and that alone, when no VM has it', async () => {
+    const lab = await Lab.start();
+    const place = lab.place();
+    const stdout = await lab.shell(
+      `export MMIOBRIDGE_RUN=$(mktemp -d)
+main='node dist/cli/main.js'
+$main unbind ${PASSED_THROUGH}
+$main bind ${BEFORE.join(' ')}
+cat >${place.path('killed.yaml')} <<'EOF'
+lab: 1
+bind: ['${BEFORE[0]}', '${PASSED_THROUGH}']
+steps:
+  - start:
+      qemu: qemu-system-x86_64 -accel tcg -m 64 -nodefaults -display none -device vfio-pci,host=${PASSED_THROUGH},rombar=0,id=nic0
+      record: { device: nic0 }
+  - name: long
+    wait: 1h
+EOF
+$main lab run ${place.path('killed.yaml')} -o ${place.path('runs')} 2>${place.path('said')} &
+until grep -q 'long …' ${place.path('said')}; do kill -0 $!; sleep 0.5; done
+kill -9 $!
+# As if somebody had resumed the recording, whose VM it then is.
+mkdir $MMIOBRIDGE_RUN.theirs
+mv $MMIOBRIDGE_RUN/*T* $MMIOBRIDGE_RUN.theirs
+! $main lab clean
+mv $MMIOBRIDGE_RUN.theirs/* $MMIOBRIDGE_RUN
+$main lab clean
+$main unbind ${BEFORE.join(' ')} 2>&1
+ls $MMIOBRIDGE_RUN`,
+      { timeoutMs: 400_000 },
+    );
+    expect(stdout).toMatch(
+      new RegExp(
+        [
+          `^\\S+/runs/killed-\\S+`,
+          `  LEFT ${PASSED_THROUGH}: ${PASSED_THROUGH} is in use by a VM \\(process \\d+ .*`,
+          `\\S+/runs/killed-\\S+`,
+          `  recording \\S+ is written to its end; its VM is ended`,
+          `  ${PASSED_THROUGH} is given back; its driver: e1000e`,
+          `${BEFORE[0]}.*`,
+        ].join('\n'),
+      ),
+    );
+    // They were bound until now.
+    expect(stdout.match(/given back; its driver: (e1000|none)\n/g)).toHaveLength(2);
+    expect(await driverOf(lab)).toBe('e1000e');
+  });
+});

@@ -65,8 +65,8 @@ export class Lab {
   }
 
   /** As `run`; throws where the script fails. */
-  async shell(script: string): Promise<string> {
-    const { status, stdout, stderr } = await this.run(['sh', '-euc', script]);
+  async shell(script: string, options: { readonly timeoutMs?: number } = {}): Promise<string> {
+    const { status, stdout, stderr } = await this.run(['sh', '-euc', script], options);
     if (status !== 0) throw new Error(`status ${status} of ${script}\n${stdout}\n${stderr}`);
     return stdout;
   }
