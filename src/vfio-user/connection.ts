@@ -37,7 +37,8 @@ export function serve(
         if (message === undefined) return;
         const reply = answer(message);
         if (message.wantsReply) socket.write(reply);
-        if (!agreed) socket.end();
+        // Also one that keeps its half open is gone then.
+        if (!agreed) socket.destroySoon();
       }
     } catch (error) {
       onProblem(error instanceof MmioError ? error : unexpected(error));

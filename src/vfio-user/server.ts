@@ -37,7 +37,14 @@ export class VfioUserServer implements AsyncDisposable {
         return;
       }
       this.#client = socket;
-      socket.once('close', () => (this.#client = undefined));
+      const free = (): void => {
+        if (this.#client === socket) this.#client = undefined;
+      };
+      socket.once('close', free);
+      // The next one may come before this one is closed to the end.
+      socket.once('end', () => {
+        if (socket.writableLength === 0) free();
+      });
       serve(socket, device, options.onProblem);
     });
   }

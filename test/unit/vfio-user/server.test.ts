@@ -426,6 +426,30 @@ describe('a server', () => {
     expect(problems).toEqual([]);
   });
 
+  test('serves the next one however soon it comes', async () => {
+    await using _server = await serve();
+    for (let turn = 0; turn < 50; turn++) {
+      const client = await Client.agreed();
+      client.socket.destroy();
+      await using next = await Client.agreed();
+      expect(await next.ask(readAt(0, 4))).toMatchObject({ error: undefined });
+    }
+    expect(problems).toEqual([]);
+  });
+
+  test('is free again when a client that it has ended keeps its half open', async () => {
+    await using _server = await serve();
+    const half = createConnection({ path, allowHalfOpen: true });
+    try {
+      half.write(version(1));
+      await new Promise((resolve) => half.resume().once('end', resolve));
+      await using next = await Client.agreed();
+      expect(await next.ask(readAt(0, 4))).toMatchObject({ error: undefined });
+    } finally {
+      half.destroy();
+    }
+  });
+
   test('serves one client at a time', async () => {
     await using _server = await serve();
     await using client = await Client.agreed();
