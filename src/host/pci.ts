@@ -84,6 +84,14 @@ export function idsOf({ vendorId, deviceId }: HostPciDevice): string {
   return vendorDevice(vendorId, deviceId);
 }
 
+/** `1458:3702`, which tells the maker of a card; undefined if there is no such function now. */
+export function readSubsystem(root: string, address: string): string | undefined {
+  const path = pciDevicePath(root, address);
+  const ids = ['subsystem_vendor', 'subsystem_device'].map((name) => readText(join(path, name)));
+  if (!ids.every((text) => text !== undefined && /^0x[0-9a-f]{4}$/.test(text))) return undefined;
+  return vendorDevice(Number(ids[0]), Number(ids[1]));
+}
+
 function readDevice(root: string, address: string, ids: PciIds): HostPciDevice | undefined {
   const path = pciDevicePath(root, address);
   // One that is unplugged just now is not there any more.

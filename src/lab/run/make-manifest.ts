@@ -5,6 +5,7 @@ import { arch, cpus, hostname, release } from 'node:os';
 import { accessesOf } from '../../analysis/totals.ts';
 import { vendorDevice } from '../../base/format.ts';
 import { TOOL } from '../../base/version.ts';
+import { readSubsystem } from '../../host/pci.ts';
 import { guestAddress, type Device } from '../../model/device.ts';
 import type { ScenarioHead } from '../language/scenario.ts';
 import type { LabRun } from '../machine/lab-run.ts';
@@ -139,6 +140,7 @@ function deviceReport(device: Device, argv: readonly string[]): DeviceReport {
     name,
     type,
     ids: vendorDevice(vendorId, deviceId),
+    subsystem: (hostAddress === '' ? undefined : readSubsystem('/', hostAddress)) ?? null,
     class: `0x${classCode.toString(16).padStart(6, '0')}`,
     qemuId,
     guestAddress: guestAddress(device),

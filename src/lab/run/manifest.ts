@@ -42,6 +42,8 @@ export interface DeviceReport {
   readonly name: string;
   readonly type: string;
   readonly ids: string;
+  /** Of a passed-through one, as the host has it; null: not known. */
+  readonly subsystem: string | null;
   readonly class: string;
   readonly qemuId: string;
   readonly guestAddress: string;

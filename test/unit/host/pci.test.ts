@@ -7,6 +7,7 @@ import {
   idsOf,
   readPciDevice,
   readPciDevices,
+  readSubsystem,
   type HostPciDevice,
 } from '../../../src/host/pci.ts';
 import { SysfsTree } from '../../support/sysfs-tree.ts';
@@ -72,6 +73,8 @@ describe('a PCI device', () => {
       },
     ]);
     expect(idsOf(only(tree))).toBe('8086:10d3');
+    expect(readSubsystem(tree.root, NIC)).toBe('1af4:1100');
+    expect(readSubsystem(tree.root, '0000:0f:00.0')).toBeUndefined();
   });
 
   it('may have no driver, no group and no reset', () => {
