@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { processesOf } from '../../src/machine/proc.ts';
@@ -374,6 +375,31 @@ describe('a run that is ended from outside', () => {
     expect(text).toMatch(/^MARK \S+ mmiobridge: end complete/m);
     expectNothingLeft();
     expect((await place.cli(['lab', 'clean'])).stdout).toBe('nothing to clean\n');
+  });
+
+  test('by SIGKILL, and its folder is gone: `lab clean` says how the recording is given up', async () => {
+    place.scenario('long.yaml', `${START}\n- wait-access: write\n- name: long\n  wait: 1h`);
+    const run = begin();
+    await until(
+      () => `the long step: ${run.stderr()}`,
+      () => run.stderr().includes('long …'),
+    );
+    run.child.kill('SIGKILL');
+    await run.exited;
+    rmSync(place.folder, { recursive: true });
+    const clean = await place.cli(['lab', 'clean']);
+    const way = /^ {2}LEFT recording \S+: .*ENOENT.*; mend that, or give the recording up: (.*)$/m;
+    expect(clean.stdout).toMatch(way);
+    expect(clean.status).toBe(1);
+    const [, words = ''] = way.exec(clean.stdout) ?? [];
+    expect(words).toMatch(/^kill \d+; rm -r \S+$/);
+    execFileSync('sh', ['-c', words]);
+    await until(
+      () => 'the VM is gone',
+      () => qemus().length === 0,
+    );
+    expect((await place.cli(['lab', 'clean'])).status).toBe(0);
+    expectNothingLeft();
   });
 
   test('is left alone by `lab clean` while it runs', async () => {

@@ -7,7 +7,12 @@ import { writeWhole } from '../../base/write-whole.ts';
 import { isAlive } from '../../machine/proc.ts';
 import { closeSession } from '../../recording/begin/close.ts';
 import { resumeRecording } from '../../recording/begin/resume.ts';
-import { findSessions, runDir } from '../../recording/session/session-folder.ts';
+import type { SessionInfo } from '../../recording/session/info.ts';
+import {
+  findSessions,
+  runDir,
+  type SessionFolder,
+} from '../../recording/session/session-folder.ts';
 import { openSender } from '../../bridge/sender.ts';
 import { endRecording } from '../machine/end-recording.ts';
 import { unbindOne } from './binding.ts';
@@ -34,20 +39,21 @@ export async function cleanRuns(notice: Notice): Promise<Cleaned[]> {
 async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
   const done: string[] = [];
   const left: string[] = [];
-  const attempt = async (what: string, work: () => Promise<string | undefined>) => {
+  const attempt = async (what: string, work: () => Promise<string | undefined>, way = '') => {
     try {
       const result = await work();
       if (result !== undefined) done.push(result);
     } catch (error) {
-      left.push(`${what}: ${describeError(error)}`);
+      left.push(`${what}: ${describeError(error)}${way}`);
     }
   };
   const { sessions } = await findSessions();
   const { pid, startTime } = state.runner;
-  for (const { info } of sessions) {
+  for (const { folder, info } of sessions) {
     const { recorder } = info;
     if (recorder.pid !== pid || recorder.startTime !== startTime) continue;
-    await attempt(`recording ${info.id}`, () => finishRecording(info.id, notice));
+    const finish = () => finishRecording(info.id, notice);
+    await attempt(`recording ${info.id}`, finish, wayOut(folder, info));
   }
   const sockets = join(runDir(), 'lab', String(pid));
   await rm(sockets, { recursive: true, force: true });
@@ -60,6 +66,12 @@ async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
   await attempt('manifest.json', () => noteInterruption(state.folder, [...done], [...left]));
   if (left.length === 0) await removeState(state.id);
   return { folder: state.folder, done, left };
+}
+
+/** For a recording that cannot be written to its end, since its outputs are gone, say. */
+function wayOut(folder: SessionFolder, { launched, qemu }: SessionInfo): string {
+  const runs = launched && qemu !== undefined && isAlive(qemu.pid, qemu.startTime);
+  return `; mend that, or give the recording up: ${runs ? `kill ${qemu.pid}; ` : ''}rm -r ${folder.path}`;
 }
 
 /** Writes what its spool has, and ends its VM, or takes the recording off it. */
