@@ -3,13 +3,14 @@
 # boots Debian's stock kernel and whose root is this machine's: node, QEMU and this checkout are
 # there, at the same paths. In it vfio-pci binds devices and QEMU runs guests under KVM.
 #
-#   qemu-scripts/lab/l1.sh start STATE [--owner PID] [--limit SECONDS]
+#   qemu-scripts/lab/l1.sh start STATE [--owner PID] [--limit SECONDS] [--qemu PROGRAM]
 #   qemu-scripts/lab/l1.sh run STATE [--timeout SECONDS] COMMAND ARG...
 #   qemu-scripts/lab/l1.sh stop STATE
 #
 # STATE is a directory, one for each L1. start makes it and returns when L1 is up, about 15 seconds
 # later; L1 ends with stop, when the process PID has ended (by default the one that called start),
-# and after SECONDS (by default an hour).
+# and after SECONDS (by default an hour). PROGRAM emulates it instead of the system's QEMU: with that
+# of Debian 12 L1 crashes at times while L2 boots (an interrupt comes between VMRUN's end and VMLOAD).
 #
 # run runs a command as root in L1, in the checkout: its output, its exit status, Ctrl-C and
 # SIGTERM go through, its input is empty. Status 124: it took longer than SECONDS and was killed;
@@ -63,16 +64,18 @@ l1_initramfs() {
 start() {
   owner=$PPID
   limit=3600
+  qemu=qemu-system-x86_64
   while [ $# -gt 0 ]; do
     case $1 in
       --owner) owner=$2 ;;
       --limit) limit=$2 ;;
+      --qemu) qemu=$2 ;;
       *) usage ;;
     esac
     shift 2
   done
   ! l1_running || fail "one runs in $state already"
-  linux_need qemu-system-x86_64 setsid timeout
+  linux_need "$qemu" setsid timeout
   linux_kernel
   l1_initramfs
   rm -rf "$state"
@@ -94,7 +97,7 @@ SETTINGS
   cat "$initramfs" "$state/settings" >"$state/initramfs"
 
   # SVM and the IOMMU are emulated, so it needs no hardware of any kind.
-  set -- qemu-system-x86_64 -name l1 -nodefaults -display none -no-reboot \
+  set -- "$qemu" -name l1 -nodefaults -display none -no-reboot \
     -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 4096 \
     -device intel-iommu,intremap=on,caching-mode=on \
     -kernel "$linux/vmlinuz" -initrd "$state/initramfs" \

@@ -25,7 +25,10 @@ export class Lab {
     const lab = new Lab(state);
     // One that has crashed fails the test that it ran, and no other.
     if (!existsSync(join(state, 'share/up')) || !(await lab.#isUp())) {
-      await scriptLines('lab/l1.sh', ['start', state, '--owner', String(owner)]);
+      // In the SVM of older ones L1 crashes at times.
+      const [qemu = ''] = await scriptLines('fetch-qemu.sh', ['11.1']);
+      const words = ['start', state, '--owner', String(owner), '--qemu', qemu];
+      await scriptLines('lab/l1.sh', words);
     }
     return lab;
   }
