@@ -27,8 +27,8 @@ export class Lab {
     if (!existsSync(join(state, 'share/up')) || !(await lab.#isUp())) {
       // In the SVM of older ones L1 crashes at times.
       const [qemu = ''] = await scriptLines('fetch-qemu.sh', ['11.1']);
-      const words = ['start', state, '--owner', String(owner), '--qemu', qemu];
-      await scriptLines('lab/l1.sh', words);
+      const start = ['start', state, '--owner', String(owner), '--qemu', qemu];
+      await scriptLines('lab/l1.sh', start);
     }
     return lab;
   }
