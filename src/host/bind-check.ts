@@ -56,6 +56,21 @@ function worksWithoutIommu(root: string): boolean {
   return readText(path) === 'Y';
 }
 
+export interface BindCandidates {
+  readonly devices: readonly HostPciDevice[];
+  readonly objections: readonly Objection[];
+}
+
+/** What would be bound, and what stands against it. Throws MmioError where VFIO cannot take one. */
+export async function findCandidates(
+  root: string,
+  addresses: readonly string[],
+): Promise<BindCandidates> {
+  const devices = requireDevices(root, addresses);
+  for (const device of devices) requireBindable(root, device);
+  return { devices, objections: await objectionsToBind(root, devices) };
+}
+
 /** What the host would lose, and what of a group is missing, if these went to vfio-pci together. */
 export async function objectionsToBind(
   root: string,

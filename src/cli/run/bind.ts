@@ -2,8 +2,7 @@
 import { dirname } from 'node:path';
 import {
   bindRefusal,
-  objectionsToBind,
-  requireBindable,
+  findCandidates,
   requireDevices,
   requireLetGo,
   requireRoot,
@@ -23,9 +22,7 @@ export interface BindOptions {
 
 /** @throws MmioError before anything is done, if it must not be; or what bindDevice throws */
 export async function runBind(addresses: readonly string[], options: BindOptions): Promise<void> {
-  const devices = requireDevices(ROOT, addresses);
-  for (const device of devices) requireBindable(ROOT, device);
-  const objections = await objectionsToBind(ROOT, devices);
+  const { devices, objections } = await findCandidates(ROOT, addresses);
   if (objections.length > 0 && options.force !== true) {
     throw bindRefusal(objections, 'or take it with --force');
   }

@@ -71,8 +71,7 @@ export async function runLab(file: string, options: LabOptions): Promise<number>
     signal: stop.signal,
   });
   screen[Symbol.dispose]();
-  // A recording that has no room would keep us here for good.
-  if (manifest.left.length > 0) setImmediate(() => process.exit());
+  if (manifest.left.length > 0) leaveSoon();
   sayOutcome(manifest);
   say(`written   ${folder.dir}`);
   if (manifest.result === 'interrupted') return EXIT.interrupted;
@@ -219,7 +218,8 @@ export function newLab(name: string): void {
 /** Returns the exit status. */
 export async function cleanLab(): Promise<number> {
   const cleaned = await cleanRuns((text) => say(text));
-  if (cleaned.some(({ left }) => left.length > 0)) setImmediate(() => process.exit());
+  const isLeft = cleaned.some(({ left }) => left.length > 0);
+  if (isLeft) leaveSoon();
   if (cleaned.length === 0) answer('nothing to clean');
   for (const { folder, done, left } of cleaned) {
     answer(
@@ -228,5 +228,10 @@ export async function cleanLab(): Promise<number> {
       ),
     );
   }
-  return cleaned.some(({ left }) => left.length > 0) ? EXIT.failure : EXIT.complete;
+  return isLeft ? EXIT.failure : EXIT.complete;
+}
+
+/** A recording that has no room would keep us here for good. The exit status is that which is returned. */
+function leaveSoon(): void {
+  setImmediate(() => process.exit());
 }

@@ -16,10 +16,9 @@ const STALL_LIMIT_MS = 30_000;
 export async function endRecording(
   recording: RunningRecording,
   running: Promise<RecordingEnd>,
-  session: string,
 ): Promise<RecordingEnd> {
   const stop = new AbortController();
-  const stalled = watchStall(recording, session, stop.signal);
+  const stalled = watchStall(recording, stop.signal);
   try {
     await recording.end();
     return await Promise.race([running, stalled]);
@@ -28,11 +27,7 @@ export async function endRecording(
   }
 }
 
-async function watchStall(
-  recording: RunningRecording,
-  session: string,
-  signal: AbortSignal,
-): Promise<never> {
+async function watchStall(recording: RunningRecording, signal: AbortSignal): Promise<never> {
   for (let sinceMs = performance.now(); ;) {
     await sleep(LOOK_MS, undefined, { ref: false });
     if (signal.aborted) return new Promise<never>(() => undefined);
@@ -41,7 +36,7 @@ async function watchStall(
     else if (performance.now() - sinceMs > STALL_LIMIT_MS) {
       throw new MmioError('io', 'there is no room for the rest of the recording', {
         evidence: stalled,
-        hint: `nothing is lost: make room, then mmiobridge lab clean, or mmiobridge resume ${session}`,
+        hint: 'nothing is lost: make room, then mmiobridge lab clean',
       });
     }
   }

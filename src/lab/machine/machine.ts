@@ -171,11 +171,11 @@ export class Machine {
   /** Ends the recording, and a VM that we started; what was recorded is then in its outputs. */
   async stop(): Promise<MachineEnd> {
     await this.marks?.stop().catch(() => undefined);
-    const { started } = this.#parts;
+    // It was waited for once, and may be waiting for room still.
+    if (this.#end !== undefined) return this.#end;
     try {
-      await endRecording(this.recording, this.#running, started.info.id);
+      await endRecording(this.recording, this.#running);
     } catch (error) {
-      // It may still be waiting for room.
       this.#end ??= { kind: 'failed', error };
       return this.#end;
     }

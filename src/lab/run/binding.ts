@@ -2,8 +2,7 @@
 import { MmioError } from '../../base/errors.ts';
 import {
   bindRefusal,
-  objectionsToBind,
-  requireBindable,
+  findCandidates,
   requireDevices,
   requireLetGo,
   requireRoot,
@@ -25,27 +24,28 @@ export interface BoundDevice {
 
 /** Throws MmioError where a device must not be taken from the host; nothing is bound then. */
 export async function checkBindable(addresses: readonly string[]): Promise<void> {
-  const devices = requireDevices(ROOT, addresses);
-  for (const device of devices) requireBindable(ROOT, device);
-  const objections = await objectionsToBind(ROOT, devices);
+  const { objections } = await findCandidates(ROOT, addresses);
   if (objections.length > 0) {
     throw bindRefusal(objections, 'or take it by force before the run: mmiobridge bind --force');
   }
   if (addresses.length > 0) requireRoot('run it with sudo, or bind them before');
 }
 
-/** Whether VFIO has a device already. */
-export function isBound(address: string): boolean {
-  const device = readPciDevice(ROOT, address);
-  return device !== undefined && bindSteps(ROOT, device).length === 0;
-}
-
-/** Binds one device; throws MmioError, and then it has what it had. */
-export async function bindOne(address: string): Promise<BoundDevice> {
+/**
+ * Binds one device; `beforeTaking` is done before that, unless VFIO has it already. Throws MmioError,
+ * and then it has what it had.
+ */
+export async function bindOne(
+  address: string,
+  beforeTaking: () => Promise<void>,
+): Promise<BoundDevice> {
   const [device] = requireDevices(ROOT, [address]);
   if (device === undefined) throw new MmioError('not-found', `there is no PCI device ${address}`);
-  const wasBound = isBound(address);
-  if (!wasBound) await bindDevice(ROOT, device, KERNEL);
+  const wasBound = bindSteps(ROOT, device).length === 0;
+  if (!wasBound) {
+    await beforeTaking();
+    await bindDevice(ROOT, device, KERNEL);
+  }
   return { address, ids: idsOf(device), driverBefore: device.driver, wasBound };
 }
 

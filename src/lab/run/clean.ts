@@ -39,12 +39,16 @@ export async function cleanRuns(notice: Notice): Promise<Cleaned[]> {
 async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
   const done: string[] = [];
   const left: string[] = [];
-  const attempt = async (what: string, work: () => Promise<string | undefined>, way = '') => {
+  const attempt = async (
+    what: string,
+    work: () => Promise<string | undefined>,
+    wayOut: () => string = () => '',
+  ) => {
     try {
       const result = await work();
       if (result !== undefined) done.push(result);
     } catch (error) {
-      left.push(`${what}: ${describeError(error)}${way}`);
+      left.push(`${what}: ${describeError(error)}${wayOut()}`);
     }
   };
   const { sessions } = await findSessions();
@@ -53,7 +57,7 @@ async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
     const { recorder } = info;
     if (recorder.pid !== pid || recorder.startTime !== startTime) continue;
     const finish = () => finishRecording(info.id, notice);
-    await attempt(`recording ${info.id}`, finish, wayOut(folder, info));
+    await attempt(`recording ${info.id}`, finish, () => wayToGiveUp(folder, info));
   }
   const sockets = join(runDir(), 'lab', String(pid));
   await rm(sockets, { recursive: true, force: true });
@@ -69,7 +73,7 @@ async function cleanRun(state: LabState, notice: Notice): Promise<Cleaned> {
 }
 
 /** For a recording that cannot be written to its end, since its outputs are gone, say. */
-function wayOut(folder: SessionFolder, { launched, qemu }: SessionInfo): string {
+function wayToGiveUp(folder: SessionFolder, { launched, qemu }: SessionInfo): string {
   const runs = launched && qemu !== undefined && isAlive(qemu.pid, qemu.startTime);
   return `; mend that, or give the recording up: ${runs ? `kill ${qemu.pid}; ` : ''}rm -r ${folder.path}`;
 }
@@ -95,7 +99,7 @@ async function finishRecording(id: string, notice: Notice): Promise<string> {
     throw error;
   }
   const { recording, info } = started;
-  const { complete } = await endRecording(recording, recording.run(), id);
+  const { complete } = await endRecording(recording, recording.run());
   await closeSession(started);
   const { qemu, launched } = info;
   const gone = qemu === undefined || !isAlive(qemu.pid, qemu.startTime);

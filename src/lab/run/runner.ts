@@ -6,7 +6,7 @@ import { log } from '../../base/log.ts';
 import type { Notice } from '../../base/notice.ts';
 import { formatDuration } from '../language/duration.ts';
 import { isBeginning, type Scenario, type ScenarioStep } from '../steps/kind.ts';
-import { bindOne, checkBindable, isBound, unbindOne, type BoundDevice } from './binding.ts';
+import { bindOne, checkBindable, unbindOne, type BoundDevice } from './binding.ts';
 import { RunFolder } from '../machine/folder.ts';
 import { junitXml } from './junit.ts';
 import { LabRun } from '../machine/lab-run.ts';
@@ -110,8 +110,7 @@ class Runner {
     const ours: string[] = [];
     for (const address of this.#scenario.bind) {
       // Written down before it is taken; what somebody else has bound is not ours to give back.
-      if (!isBound(address)) await state.setBound([...ours, address]);
-      const device = await bindOne(address);
+      const device = await bindOne(address, () => state.setBound([...ours, address]));
       if (!device.wasBound) ours.push(address);
       this.#bound.push(device);
     }
