@@ -25,6 +25,14 @@ function qemus(): number[] {
   return processesOf(place.runDir).filter((pid) => pid !== process.pid);
 }
 
+/** Waits until a run is in its step `long`. */
+async function inLongStep(run: CliProcess): Promise<void> {
+  await until(
+    () => `the long step: ${run.stderr()}`,
+    () => run.stderr().includes('long …'),
+  );
+}
+
 /** Whatever a run has taken is given back. */
 function expectNothingLeft(): void {
   expect(qemus()).toEqual([]);
@@ -320,24 +328,28 @@ describe('a run that is ended from outside', () => {
   let cli: CliProcess | undefined;
   afterEach(() => cli?.kill());
 
-  function begin(): CliProcess {
+  /** A run that has come to its step `long`, and `more` behind it. */
+  async function beginLong(more = ''): Promise<CliProcess> {
+    place.scenario(
+      'long.yaml',
+      `${START}\n- wait-access: write\n- name: long\n  wait: 1h\n${more}`,
+    );
     const env = { MMIOBRIDGE_RUN: place.runDir };
     cli = startCli(['lab', 'run', 'long.yaml'], { cwd: place.dir, env });
+    await inLongStep(cli);
     return cli;
+  }
+
+  async function killInLongStep(): Promise<void> {
+    const run = await beginLong();
+    run.child.kill('SIGKILL');
+    await run.exited;
   }
 
   test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     'by %s puts everything back',
     async (signal) => {
-      place.scenario(
-        'long.yaml',
-        `${START}\n- wait-access: write\n- name: long\n  wait: 1h\n- mark: x`,
-      );
-      const run = begin();
-      await until(
-        () => `the long step: ${run.stderr()}`,
-        () => run.stderr().includes('long …'),
-      );
+      const run = await beginLong('- mark: x');
       run.child.kill(signal);
       expect((await run.exited).status).toBe(130);
       expect(run.stderr()).toContain('ending the run, and putting everything back');
@@ -357,14 +369,7 @@ describe('a run that is ended from outside', () => {
   );
 
   test('by SIGKILL leaves what `lab clean` puts back: the recording is whole, the VM is gone', async () => {
-    place.scenario('long.yaml', `${START}\n- wait-access: write\n- name: long\n  wait: 1h`);
-    const run = begin();
-    await until(
-      () => `the long step: ${run.stderr()}`,
-      () => run.stderr().includes('long …'),
-    );
-    run.child.kill('SIGKILL');
-    await run.exited;
+    await killInLongStep();
     expect(qemus()).toHaveLength(1);
     expect(place.manifest.result).toBe('running');
     const clean = await place.cli(['lab', 'clean']);
@@ -378,14 +383,7 @@ describe('a run that is ended from outside', () => {
   });
 
   test('by SIGKILL, and its folder is gone: `lab clean` says how the recording is given up', async () => {
-    place.scenario('long.yaml', `${START}\n- wait-access: write\n- name: long\n  wait: 1h`);
-    const run = begin();
-    await until(
-      () => `the long step: ${run.stderr()}`,
-      () => run.stderr().includes('long …'),
-    );
-    run.child.kill('SIGKILL');
-    await run.exited;
+    await killInLongStep();
     rmSync(place.folder, { recursive: true });
     const clean = await place.cli(['lab', 'clean']);
     const way = /^ {2}LEFT recording \S+: .*ENOENT.*; mend that, or give the recording up: (.*)$/m;
@@ -403,12 +401,7 @@ describe('a run that is ended from outside', () => {
   });
 
   test('is left alone by `lab clean` while it runs', async () => {
-    place.scenario('long.yaml', `${START}\n- wait-access: write\n- name: long\n  wait: 1h`);
-    const run = begin();
-    await until(
-      () => `the long step: ${run.stderr()}`,
-      () => run.stderr().includes('long …'),
-    );
+    const run = await beginLong();
     const clean = await place.cli(['lab', 'clean']);
     expect(clean.stderr).toContain('left alone');
     expect(qemus()).toHaveLength(1);
@@ -437,10 +430,7 @@ describe('a VM that runs already', () => {
     const env = { MMIOBRIDGE_RUN: place.runDir };
     const run = startCli(['lab', 'run', 'attach.yaml'], { cwd: place.dir, env });
     try {
-      await until(
-        () => `the long step: ${run.stderr()}`,
-        () => run.stderr().includes('long …'),
-      );
+      await inLongStep(run);
       expect(await traced()).toBeGreaterThan(0);
       run.child.kill('SIGKILL');
       await run.exited;
