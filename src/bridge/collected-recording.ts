@@ -163,9 +163,10 @@ export class CollectedRecording {
   }
 
   async #leave(): Promise<void> {
-    this.#options.onEnd();
     await this.#dir?.remove();
     this.#dir = undefined;
+    // Its sender, back meanwhile, waits for its turn here: two of one name would share the folder.
+    if (this.#connection === undefined) this.#options.onEnd();
   }
 
   #stall(connection: Connection, reason: string | undefined): void {

@@ -218,7 +218,10 @@ class Runner {
   async #mark(text: string): Promise<void> {
     const { machine } = this.#run;
     if (machine === undefined || machine.end !== undefined) return;
-    await machine.recording.mark(text);
+    // It may end by itself, just now: then there is nothing to stand a mark in.
+    await machine.recording.mark(text).catch((error: unknown) => {
+      if (!(error instanceof MmioError && error.code === 'closed')) throw error;
+    });
   }
 
   /** With what the guest showed just then. */

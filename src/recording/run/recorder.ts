@@ -172,6 +172,7 @@ export class Recorder {
       else if (!ended || journal.nextAt !== undefined) await sleep(POLL_MS);
       else if (!spool.adoptNext()) break;
     }
+    journal.close();
     source.decoder.finish();
     await this.#drain();
     return this.#end();

@@ -202,7 +202,7 @@ export class RunningRecording {
     );
   }
 
-  /** Puts a MARK at this moment. */
+  /** Puts a MARK at this moment. Throws MmioError `closed` where the recording has ended. */
   async mark(text: string): Promise<{ readonly timeNs: number }> {
     const { spool, journal, source } = this.#options.parts;
     const timeNs = this.#recorder.nowNs();
@@ -220,6 +220,8 @@ export class RunningRecording {
     const timeNs = (event.timestampUs - header.startSec * 1e6) * 1000 - header.startNs;
     await source.caughtUp();
     const at = await spool.end();
+    // Of a QEMU that goes on without us.
+    if (journal.isClosed) return;
     journal.add({ at, event: { kind: 'vm-state', timeNs, state } });
   }
 

@@ -5,7 +5,7 @@
  */
 import { appendFileSync, readFileSync, truncateSync } from 'node:fs';
 import { z } from 'zod';
-import { systemCodeOf } from '../../base/errors.ts';
+import { MmioError, systemCodeOf } from '../../base/errors.ts';
 import { isBefore, type SourcePosition } from '../../model/position.ts';
 import type { LossEvent, MarkEvent, NoticeEvent, VmStateEvent } from '../../model/events.ts';
 import { checkSaved, parseJson, positionSchema } from './saved.ts';
@@ -39,6 +39,7 @@ export class Journal {
   #taken: number;
   /** Length of the file: whole lines, always. */
   #bytes = 0;
+  #closed = false;
 
   /**
    * Throws MmioError `damaged` where the journal of a recording that is resumed cannot be read.
@@ -58,8 +59,12 @@ export class Journal {
     return this.#taken;
   }
 
-  /** Throws what the system says if it cannot be written down; then it has not happened. */
+  /**
+   * Throws MmioError `closed` after `close`, or what the system says if it cannot be written down;
+   * then it has not happened.
+   */
   add(entry: JournalEntry): void {
+    if (this.#closed) throw new MmioError('closed', 'the recording has ended');
     const line = `${JSON.stringify(entry)}\n`;
     try {
       appendFileSync(this.#path, line, { mode: 0o600 });
@@ -72,6 +77,15 @@ export class Journal {
     const last = this.#pending.at(-1);
     const at = last !== undefined && isBefore(entry.at, last.at) ? last.at : entry.at;
     this.#pending.push({ ...entry, at });
+  }
+
+  /** All that was added has been taken, and nothing that comes now will be. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
   }
 
   /** The place before which reading must stop, if there is one. */

@@ -3,6 +3,7 @@
  * what others send is refused with a reason, and the friends do not notice.
  */
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +28,12 @@ import { badWire } from '../../support/bridge.ts';
 import { HEADER, captureOf } from '../../support/captures.ts';
 import { SAMPLE_ITEMS } from '../../support/sample-session.ts';
 import { SOON } from '../../support/soon.ts';
+
+// As it is, and once, where a test says so, as slow as a busy disk.
+vi.mock('node:fs/promises', async (original) => {
+  const real = await original<typeof import('node:fs/promises')>();
+  return { ...real, rm: vi.fn<typeof rm>(real.rm) };
+});
 
 /** A mark, sound in itself. */
 const FRAME = framed(encodeEvent({ kind: 'mark', timeNs: 0, text: 'x' }));
@@ -226,6 +233,38 @@ describe('a recording', () => {
     const second = await friend('gpu', { resumeAt: captureOffset });
     await write(second.sink, SAMPLE_ITEMS.slice(8));
     await second.sink.end();
+    expect(written('gpu.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
+  });
+
+  test('that is resumed while the collector still puts its folder away has one', async () => {
+    const first = await friend('gpu');
+    await write(first.sink, SAMPLE_ITEMS.slice(0, 8));
+    const captureOffset = await first.sink.flush();
+    await first.sender.sync();
+    await write(first.sink, SAMPLE_ITEMS.slice(8));
+    let putAway: () => void = () => undefined;
+    const isSlow = new Promise<void>((resolve) => (putAway = resolve));
+    const begun = new Promise<void>((resolve) => {
+      vi.mocked(rm).mockImplementationOnce(async (path, options) => {
+        rmSync(join(String(path), 'collected.json'));
+        resolve();
+        await isSlow;
+        rmSync(path, options);
+      });
+    });
+    await first.sink.end();
+    await begun;
+    const second = friend('gpu', { resumeAt: captureOffset });
+    // As long as one takes that does not wait; one that waits would wait for ever.
+    await Promise.race([second, sleep(500)]);
+    putAway();
+    const { sink } = await second;
+    expect(readdirSync(join(dir, 'run', 's@vm')).toSorted()).toEqual([
+      'collected.json',
+      'control.sock',
+    ]);
+    await write(sink, SAMPLE_ITEMS.slice(8));
+    await sink.end();
     expect(written('gpu.mmiocap')).toEqual(await captureOf(SAMPLE_ITEMS));
   });
 

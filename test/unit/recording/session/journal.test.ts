@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -76,4 +76,12 @@ test('an entry that cannot be written down has not happened', () => {
 
 test('a recording that was given no entry has no journal', () => {
   expect(takeAll(new Journal(path, 0), 1000)).toEqual([]);
+});
+
+test('what comes when all has been taken is refused, and leaves nothing behind', () => {
+  const journal = new Journal(path);
+  journal.close();
+  expect(() => journal.add(mark('late', 1))).toThrow('the recording has ended');
+  expect(existsSync(path)).toBe(false);
+  expect(journal.nextAt).toBeUndefined();
 });
