@@ -22,7 +22,7 @@ in_l1() {
   sh qemu-scripts/lab/l1.sh run "$lab" --timeout 180 "$@"
 }
 printf '\nStarting a passthrough host in QEMU:\n\n'
-sh qemu-scripts/lab/l1.sh start "$lab" --owner $$
+sh qemu-scripts/lab/l1.sh start "$lab" --owner $$ --still
 
 in_l1 node dist/cli/main.js bind "$card"
 

@@ -3,7 +3,8 @@
 # l1.sh asks for.
 #
 # Around it l1.sh puts /load (paths of modules, in the order to load them) and /settings (CHECKOUT,
-# SHARE, CACHE, LINUX: paths of the host that are the same in here).
+# SHARE, CACHE, LINUX: paths of the host that are the same in here; STILL: of a checkout that nobody
+# edits meanwhile).
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -43,8 +44,12 @@ for number in 0=stdin 1=stdout 2=stderr; do
   ln -s "/proc/self/fd/${number%=*}" "/root/dev/${number#*=}"
 done
 
-# Without a cache: what is edited on the host is what runs here.
-mount -t 9p -o $plan9,ro checkout /checkout || give_up "no checkout"
+if [ -n "$STILL" ]; then
+  mount --bind "/host$CHECKOUT" /checkout || give_up "no checkout"
+else
+  # Without a cache: what is edited on the host is what runs here.
+  mount -t 9p -o $plan9,ro checkout /checkout || give_up "no checkout"
+fi
 mount -t 9p -o $plan9 share /share || give_up "no share"
 bind() {
   mkdir -p "/root$2"

@@ -3,7 +3,7 @@
 # boots Debian's stock kernel and whose root is this machine's: node, QEMU and this checkout are
 # there, at the same paths. In it vfio-pci binds devices and QEMU runs guests under KVM.
 #
-#   qemu-scripts/lab/l1.sh start STATE [--owner PID] [--limit SECONDS] [--qemu PROGRAM]
+#   qemu-scripts/lab/l1.sh start STATE [--owner PID] [--limit SECONDS] [--qemu PROGRAM] [--still]
 #   qemu-scripts/lab/l1.sh run STATE [--timeout SECONDS] COMMAND ARG...
 #   qemu-scripts/lab/l1.sh stop STATE
 #
@@ -11,6 +11,8 @@
 # later; L1 ends with stop, when the process PID has ended (by default the one that called start),
 # and after SECONDS (by default an hour). PROGRAM emulates it instead of the system's QEMU: with that
 # of Debian 12 L1 crashes at times while L2 boots (an interrupt comes between VMRUN's end and VMLOAD).
+# With --still L1 keeps what it has read of the checkout: programs start twice as fast in it, and what
+# is edited meanwhile may not be seen.
 #
 # run runs a command as root in L1, in the checkout: its output, its exit status, Ctrl-C and
 # SIGTERM go through, its input is empty. Status 124: it took longer than SECONDS and was killed;
@@ -65,11 +67,17 @@ start() {
   owner=$PPID
   limit=3600
   qemu=qemu-system-x86_64
+  still=
   while [ $# -gt 0 ]; do
     case $1 in
       --owner) owner=$2 ;;
       --limit) limit=$2 ;;
       --qemu) qemu=$2 ;;
+      --still)
+        still=yes
+        shift
+        continue
+        ;;
       *) usage ;;
     esac
     shift 2
@@ -89,6 +97,7 @@ start() {
   mkdir "$state/files"
   cat >"$state/files/settings" <<SETTINGS
 CHECKOUT=$(quoted "$checkout")
+STILL=$still
 SHARE=$(quoted "$state/share")
 CACHE=$(quoted "$(cd "$cache" && pwd -P)")
 LINUX=$(quoted "$(cd "$linux" && pwd -P)")

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CheckResult } from '../../src/doctor/check.ts';
+import { bootL1 } from '../support/lab.ts';
 import { scriptLines } from '../support/scripts.ts';
 
 const NIC = '0000:00:10.0';
@@ -66,7 +67,7 @@ function bind(address: string, driver: string): string {
 
 beforeAll(async () => {
   state = mkdtempSync(join(tmpdir(), 'mmiobridge-l1-'));
-  await scriptLines('lab/l1.sh', ['start', state, '--owner', String(process.pid)]);
+  await bootL1(state, process.pid);
 });
 
 afterAll(async () => {

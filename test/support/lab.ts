@@ -25,10 +25,7 @@ export class Lab {
     const lab = new Lab(state);
     // One that has crashed fails the test that it ran, and no other.
     if (!existsSync(join(state, 'share/up')) || !(await lab.#isUp())) {
-      // In the SVM of older ones L1 crashes at times.
-      const [qemu = ''] = await scriptLines('fetch-qemu.sh', ['11.1']);
-      const start = ['start', state, '--owner', String(owner), '--qemu', qemu];
-      await scriptLines('lab/l1.sh', start);
+      await bootL1(state, owner);
     }
     return lab;
   }
@@ -78,6 +75,14 @@ export class Lab {
   cli(args: readonly string[], options: { readonly timeoutMs?: number } = {}): Promise<CliResult> {
     return this.run(['node', 'dist/cli/main.js', ...args], options);
   }
+}
+
+/** Boots an L1 for a run of tests: nobody edits the checkout meanwhile. */
+export async function bootL1(state: string, owner: number): Promise<void> {
+  // In the SVM of older ones L1 crashes at times.
+  const [qemu = ''] = await scriptLines('fetch-qemu.sh', ['11.1']);
+  const start = ['start', state, '--owner', String(owner), '--qemu', qemu, '--still'];
+  await scriptLines('lab/l1.sh', start);
 }
 
 /** A directory in the share of L1. */
