@@ -72,6 +72,13 @@ export class CollectedRecording {
     return turn;
   }
 
+  /** It waits for its sender, and is no longer waited with: its state knows all of it. */
+  forget(): void {
+    this.#turn = this.#turn.then(async () => {
+      if (this.#connection === undefined) await this.#leave();
+    });
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#connection?.drop('the collector ends');

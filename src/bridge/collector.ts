@@ -147,12 +147,8 @@ export class Collector {
 
   /** Many that wait for their senders: the first of them is known from its state when it comes. */
   #forgetOldest(): void {
-    const waiting = [...this.#recordings].filter(([, recording]) => !recording.isConnected);
-    const [oldest] = waiting;
-    if (oldest === undefined || waiting.length < MAX_WAITING) return;
-    const [id, recording] = oldest;
-    this.#recordings.delete(id);
-    void recording.close();
+    const waiting = [...this.#recordings.values()].filter(({ isConnected }) => !isConnected);
+    if (waiting.length >= MAX_WAITING) waiting[0]?.forget();
   }
 
   /** Why this hello is not taken. */

@@ -8,19 +8,7 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
   await using place = new Workplace();
   const capture = place.path('demo.mmiocap');
   const record = startCli(
-    [
-      'record',
-      '--live',
-      '--keep-page',
-      '--duration',
-      '12',
-      '--device',
-      'dut',
-      '-o',
-      capture,
-      '--',
-      ...demoGuest(),
-    ],
+    ['record', '--live', '--keep-page', '--device', 'dut', '-o', capture, '--', ...demoGuest()],
     { env: { MMIOBRIDGE_RUN: place.runDir } },
   );
   try {
@@ -46,6 +34,9 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
       .locator('#marks option', { hasText: 'link “up” <b>' })
       .waitFor({ state: 'attached' });
 
+    const status = await place.cli(['status', '--json']);
+    const [running] = JSON.parse(status.stdout) as { status: { qemuPid: number } }[];
+    process.kill(running?.status.qemuPid ?? NaN, 'SIGTERM');
     await page.locator('#state:text-is("finished")').waitFor({ timeout: 30_000 });
     const { stdout } = await place.cli([
       'convert',

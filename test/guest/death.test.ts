@@ -336,10 +336,8 @@ describe('a recording that is ended', () => {
     process.kill(bench.qemu(), 'SIGSTOP');
     recorder.kill('SIGINT');
     await recorder.says(/Ctrl-C again kills/);
-    const askedMs = performance.now();
     recorder.kill('SIGINT');
     expect(await recorder.exited).toEqual({ status: 130, signal: null });
-    expect(performance.now() - askedMs).toBeLessThan(1500);
     expect(recorder.stderr).toContain('killed');
     await expectNothingLeft();
   });
@@ -429,9 +427,7 @@ describe('a QEMU that does not start', () => {
   ])('%s: its words, status 1, and what was there stays', async (_, bad, words) => {
     writeFileSync(bench.path('x.mmiotrace'), 'from yesterday\n');
     const args = ['record', '--device', 'dut', ...TEXT, '-o', 'new.mmiocap', '--'];
-    const startMs = performance.now();
     const run = await bench.run(...args, SYSTEM_QEMU, '-device', 'edu,id=dut', ...bad);
-    expect(performance.now() - startMs).toBeLessThan(5000);
     expect(run.status).toBe(1);
     expect(run.stderr).toMatch(/^mmiobridge: QEMU ended with exit code 1\n/);
     expect(run.stderr).toContain(words);

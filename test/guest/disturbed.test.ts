@@ -84,7 +84,8 @@ function missingInLoss(run: Run): number {
     // One that stands still has its last access long before, and its first long behind.
     if (run.stderr.includes('the guest is paused')) continue;
     expect(before.timeSec).toBeGreaterThan(from - 0.001);
-    expect(now.timeSec).toBeLessThan(to + 0.1);
+    // A busy machine may let the guest run late.
+    expect(now.timeSec).toBeLessThan(to + 2);
   }
   expect(text).toMatch(/mmiobridge: end incomplete, .*, lost at least 0, in 1 places/);
   return missing;

@@ -14,6 +14,7 @@ import {
 import { launchQemu, type QemuProcess } from '../../src/machine/process.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
 import { isListening } from '../support/qemu.ts';
+import { PATIENCE_MS } from '../support/soon.ts';
 
 const QEMU = ['qemu-system-x86_64', '-machine', 'pc', '-accel', 'tcg', '-m', '64'];
 const QUIET = [...QEMU, '-nodefaults', '-display', 'none', '-device', 'e1000,id=nic'];
@@ -55,9 +56,9 @@ async function ready(qemu: QemuProcess): Promise<QmpClient> {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + PATIENCE_MS;
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error('waited 20 s in vain');
+    if (Date.now() > deadline) throw new Error('waited in vain');
     await new Promise((resolve) => {
       setTimeout(resolve, 20);
     });

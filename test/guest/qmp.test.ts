@@ -14,6 +14,7 @@ import { barWindows, coverageOf } from '../../src/machine/coverage.ts';
 import { NO_BAR } from '../../src/model/device.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
 import { isListening } from '../support/qemu.ts';
+import { PATIENCE_MS } from '../support/soon.ts';
 
 let directory: string;
 let path: string;
@@ -113,11 +114,11 @@ describe('QMP of a real QEMU', () => {
     await start(...PAUSED);
     await using client = await QmpClient.connect(path);
     const begin = Date.now() * 1000;
-    const resumed = client.event('RESUME', { timeoutMs: 5000 });
+    const resumed = client.event('RESUME', { timeoutMs: PATIENCE_MS });
     await client.execute('cont');
     const { timestampUs } = await resumed;
     expect(Math.abs(timestampUs - begin)).toBeLessThan(60e6);
-    const stopped = client.event(['SHUTDOWN', 'STOP'], { timeoutMs: 5000 });
+    const stopped = client.event(['SHUTDOWN', 'STOP'], { timeoutMs: PATIENCE_MS });
     await client.execute('stop');
     expect((await stopped).name).toBe('STOP');
   });

@@ -24,6 +24,7 @@ import {
 } from '../../src/machine/trace-control.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
 import { isListening } from '../support/qemu.ts';
+import { PATIENCE_MS } from '../support/soon.ts';
 
 const EVENT = 'memory_region_ops_write';
 const FAMILY = 'memory_region_ops_*';
@@ -64,9 +65,9 @@ async function start(args: readonly string[], stderr: number | 'pipe' = 'pipe'):
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + PATIENCE_MS;
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error('waited 20 s in vain');
+    if (Date.now() > deadline) throw new Error('waited in vain');
     await new Promise((resolve) => {
       setTimeout(resolve, 20);
     });

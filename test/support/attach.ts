@@ -19,22 +19,22 @@ import { QmpClient } from '../../src/qmp/client.ts';
 import { HAMMER_GPA, hammerGuest } from './guests.ts';
 import { isListening } from './qemu.ts';
 import { words } from './scripts.ts';
+import { PATIENCE_MS } from './soon.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const LIMIT_MS = 30_000;
 
 /** Waits until something is there; the error says what was waited for, in words of then. */
 export async function until<T>(
   what: string | (() => string),
   look: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  const deadline = Date.now() + LIMIT_MS;
+  const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
     if (Date.now() > deadline) {
       const wanted = typeof what === 'string' ? what : what();
-      throw new Error(`waited ${LIMIT_MS / 1000} s in vain: ${wanted}`);
+      throw new Error(`waited ${PATIENCE_MS / 1000} s in vain: ${wanted}`);
     }
     await delay(20);
   }
@@ -71,7 +71,7 @@ export class Run {
 
   /** The exit status; throws with what was said where there is none in time. */
   async code(): Promise<number | null> {
-    const late = delay(LIMIT_MS, undefined, { ref: false });
+    const late = delay(PATIENCE_MS, undefined, { ref: false });
     const end = await Promise.race([this.ended, late]);
     if (end === undefined) throw new Error(`it did not end, and said: ${this.stderr}`);
     return end.code;

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { PATIENCE_MS } from './soon.ts';
 
 /** The built program; `npm test` builds it first. */
 export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -96,7 +97,7 @@ export async function run(
   args: readonly string[],
   options: CliOptions = {},
 ): Promise<CliResult> {
-  const { timeoutMs = 60_000 } = options;
+  const { timeoutMs = PATIENCE_MS } = options;
   const started = start(program, args, options);
   started.child.stdin?.end(options.input);
   const stop = new AbortController();

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { cmdlineOf, isAlive, startTimeOf } from '../../src/machine/proc.ts';
+import { PATIENCE_MS } from './soon.ts';
 
 export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
@@ -92,7 +93,7 @@ export class Bench {
   /** Runs the program to its end. */
   async run(...args: readonly string[]): Promise<Exit & { stdout: string; stderr: string }> {
     const running = this.start(args);
-    const late = sleep(20_000, undefined, { ref: false });
+    const late = sleep(PATIENCE_MS, undefined, { ref: false });
     const exit = await Promise.race([running.exited, late]);
     if (exit === undefined) throw new Error(`${args.join(' ')} has not ended; ${running.stderr}`);
     return { ...exit, stdout: running.stdout, stderr: running.stderr };
@@ -202,7 +203,7 @@ export interface StatusEntry {
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  seconds = 30,
+  seconds = PATIENCE_MS / 1000,
 ): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   while (!(await condition())) {
