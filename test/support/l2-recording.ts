@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { CliResult } from './cli.ts';
 import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from './lab.ts';
@@ -20,7 +22,10 @@ export interface L2RecordingOptions {
 
 /** Some ten times what the longest takes: a machine may be slow, and what hangs is rare. */
 const LIMIT_MS = 240_000;
+/** Twice what the longest takes, without a line on its console or an access. */
+const SILENCE_MS = 60_000;
 const ATTEMPTS = 4;
+const OUTPUTS = ['ours.mmiotrace', 'ours.ndjson'];
 
 /**
  * Has L2 do its tasks with the card passed through, and records them into ours.mmiotrace and
@@ -37,14 +42,10 @@ export async function recordL2(options: L2RecordingOptions): Promise<L2Recording
     await lab.shell(`node dist/cli/main.js bind ${PASSED_THROUGH}`);
     const place = lab.place();
     const guest = await l2Guest({ ...options, out: place });
-    const outputs = ['ours.mmiotrace', 'ours.ndjson'].flatMap((name) => ['-o', place.path(name)]);
+    const outputs = OUTPUTS.flatMap((name) => ['-o', place.path(name)]);
     try {
-      const result = await lab.cli(
-        ['record', ...(options.record ?? []), ...outputs, '--', ...guest],
-        {
-          timeoutMs: LIMIT_MS,
-        },
-      );
+      const args = ['record', ...(options.record ?? []), ...outputs, '--', ...guest];
+      const result = await unlessSilent(place, lab.cli(args, { timeoutMs: LIMIT_MS }));
       if (place.text('console').includes('Power down')) return { place, result };
       failures.push(`L2 did not come to its end:\n${place.text('console')}\n${result.stderr}`);
     } catch (error) {
@@ -53,6 +54,31 @@ export async function recordL2(options: L2RecordingOptions): Promise<L2Recording
     }
   }
   throw new Error(`no run of the lab came to its end:\n${failures.join('\n')}`);
+}
+
+/** Throws with the console where nothing comes any more. */
+async function unlessSilent<T>(place: LabPlace, running: Promise<T>): Promise<T> {
+  const sizeOf = (name: string) => statSync(place.path(name), { throwIfNoEntry: false })?.size ?? 0;
+  const size = () => [...OUTPUTS, 'console'].reduce((sum, name) => sum + sizeOf(name), 0);
+  let isOver = false;
+  const silence = async (): Promise<never> => {
+    let before = size();
+    for (let sinceMs = performance.now(); performance.now() - sinceMs < SILENCE_MS;) {
+      await sleep(500, undefined, { ref: false });
+      if (isOver) return new Promise(() => undefined);
+      if (size() === before) continue;
+      before = size();
+      sinceMs = performance.now();
+    }
+    throw new Error(`nothing comes from L2 any more:\n${place.text('console')}`);
+  };
+  try {
+    return await Promise.race([running, silence()]);
+  } finally {
+    isOver = true;
+    // It ends with L1, and nobody waits for it then.
+    running.catch(() => undefined);
+  }
 }
 
 /** Every access to every BAR of the card is in it. */
