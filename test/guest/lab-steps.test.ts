@@ -79,7 +79,9 @@ describe('every kind of step', () => {
 
   test('each knows its place in the recording', () => {
     const rows = manifest.steps.map(({ place: at }) => at?.row ?? NaN).filter(Number.isFinite);
-    expect(rows.length).toBe(manifest.steps.length);
+    // The VM has ended by itself, and with it the recording, at the latest when that is read.
+    const placed = manifest.steps.filter(({ kind, place: at }) => kind !== 'stop-recording' || at);
+    expect(rows.length).toBe(placed.length);
     expect(rows).toEqual(rows.toSorted((a, b) => a - b));
     const total = manifest.steps.reduce((sum, { accesses }) => sum + (accesses ?? 0), 0);
     expect(total + (rows[0] ?? 0)).toBe(manifest.recording?.accesses);

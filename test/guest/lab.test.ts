@@ -221,6 +221,16 @@ describe('a step that fails says what, with the evidence, and what to do; everyt
       [/the VM ended while the step waited for the access/, /the VM has ended/],
     ],
     [
+      'a mark when it has ended',
+      `${START}
+- { qmp: { execute: system_reset }, on-failure: ignore }
+- { wait-access: { filter: 'write bar5' }, on-failure: ignore }`.replace(
+        '-netdev',
+        '-no-reboot -netdev',
+      ),
+      [/never reached +FAILED/, /the recording has ended/],
+    ],
+    [
       'a device that the VM does not have',
       `
 - start: { qemu: '${FIRMWARE_GUEST}', record: { device: gpu } }`,

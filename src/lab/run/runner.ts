@@ -187,7 +187,7 @@ class Runner {
     machine?.eventsAt.set(step.name, machine.events.length);
     try {
       signal.throwIfAborted();
-      await this.#mark(step.name);
+      await this.#mark(step.name, step.kind.name === 'mark');
       detail = await limited(step.kind.run(step.options, context), step, signal);
       // VM starts are marked behind them: there was no recording before.
       if (machine === undefined) await this.#mark(step.name);
@@ -215,13 +215,19 @@ class Runner {
     await this.#save();
   }
 
-  async #mark(text: string): Promise<void> {
+  /**
+   * A VM may end by itself, at any time: then there is nothing to stand a mark in. Throws MmioError
+   * `closed` where that is what the user `wants`.
+   */
+  async #mark(text: string, wants = false): Promise<void> {
     const { machine } = this.#run;
-    if (machine === undefined || machine.end !== undefined) return;
-    // It may end by itself, just now: then there is nothing to stand a mark in.
-    await machine.recording.mark(text).catch((error: unknown) => {
-      if (!(error instanceof MmioError && error.code === 'closed')) throw error;
-    });
+    if (machine === undefined) return;
+    try {
+      if (machine.end !== undefined) throw new MmioError('closed', 'the recording has ended');
+      await machine.recording.mark(text);
+    } catch (error) {
+      if (wants || !(error instanceof MmioError && error.code === 'closed')) throw error;
+    }
   }
 
   /** With what the guest showed just then. */
