@@ -11,8 +11,8 @@
 # later; L1 ends with stop, when the process PID has ended (by default the one that called start),
 # and after SECONDS (by default an hour). PROGRAM emulates it instead of the system's QEMU: with that
 # of Debian 12 L1 crashes at times while L2 boots (an interrupt comes between VMRUN's end and VMLOAD).
-# With --still L1 keeps what it has read of the checkout: programs start twice as fast in it, and what
-# is edited meanwhile may not be seen.
+# With --still L1 keeps what it has read of the checkout: programs start faster in it, and what is
+# edited meanwhile may not be seen.
 #
 # run runs a command as root in L1, in the checkout: its output, its exit status, Ctrl-C and
 # SIGTERM go through, its input is empty. Status 124: it took longer than SECONDS and was killed;

@@ -13,8 +13,8 @@ import {
 } from '../../src/machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../../src/machine/process.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
+import { until } from '../support/death.ts';
 import { isListening } from '../support/qemu.ts';
-import { PATIENCE_MS } from '../support/soon.ts';
 
 const QEMU = ['qemu-system-x86_64', '-machine', 'pc', '-accel', 'tcg', '-m', '64'];
 const QUIET = [...QEMU, '-nodefaults', '-display', 'none', '-device', 'e1000,id=nic'];
@@ -51,18 +51,8 @@ async function connect(): Promise<QmpClient> {
 }
 
 async function ready(qemu: QemuProcess): Promise<QmpClient> {
-  await qemu.orExit(until(() => isListening(join(dir, 'qmp'))));
+  await qemu.orExit(until('QEMU listens', () => isListening(join(dir, 'qmp'))));
   return qemu.orExit(connect());
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + PATIENCE_MS;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error('waited in vain');
-    await new Promise((resolve) => {
-      setTimeout(resolve, 20);
-    });
-  }
 }
 
 function log(): string {
@@ -72,7 +62,7 @@ function log(): string {
 async function launchError(argv: readonly string[]): Promise<MmioError> {
   try {
     const qemu = await launch(plan(argv));
-    await qemu.orExit(until(() => false));
+    await qemu.orExit(until('never', () => false));
   } catch (error) {
     if (error instanceof MmioError) return error;
     throw error;
@@ -99,7 +89,7 @@ describe('the command line that we make', () => {
     expect(log()).not.toContain(' cpu 0 ');
 
     await qmp.execute('cont');
-    await until(() => log().includes('pci_update_mappings_add e1000'));
+    await until('it is written', () => log().includes('pci_update_mappings_add e1000'));
     expect(log()).toMatch(/^\d+@\d+\.\d{6}:memory_region_ops_write cpu 0 /m);
     expect(log()).toMatch(/^\d+@\d+\.\d{6}:pci_cfg_write /m);
     expect(existsSync(theirLog)).toBe(false);
@@ -118,7 +108,7 @@ describe('the command line that we make', () => {
       );
       const made = plan(argv);
       const alone = await launch({ ...made, argv: [...argv, '-S', '-readconfig', config] });
-      await alone.orExit(until(() => isListening(join(dir, 'own'))));
+      await alone.orExit(until('QEMU listens', () => isListening(join(dir, 'own'))));
       const expected = await chardevs(`unix:${join(dir, 'own')}`);
       await alone.terminate(2000);
 
@@ -135,7 +125,9 @@ describe('the command line that we make', () => {
     await using qmp = await ready(qemu);
     expect(await qmp.hmp(`logfile "${join(dir, '000002')}"`)).toBe('');
     await qmp.execute('cont');
-    await until(() => readFileSync(join(dir, '000002'), 'utf8').includes('memory_region_ops_'));
+    await until('it is written', () =>
+      readFileSync(join(dir, '000002'), 'utf8').includes('memory_region_ops_'),
+    );
   });
 
   it('can `cont` a machine that waits for a migration', async () => {
@@ -189,14 +181,14 @@ describe('the process', () => {
     const pids = join(dir, 'pids');
     const stubborn = `trap '' TERM; sleep 600 & echo $$ $! > '${pids}.new'; mv '${pids}.new' '${pids}'; wait; wait`;
     const qemu = await launch({ ...plan(QUIET), argv: ['sh', '-c', stubborn] });
-    await until(() => existsSync(pids));
+    await until('it has started', () => existsSync(pids));
     const [shell = -1, sleep = -1] = readFileSync(pids, 'utf8').trim().split(' ').map(Number);
     const began = startTimeOf(sleep) ?? -1;
     expect(isAlive(sleep, began)).toBe(true);
     await qemu.terminate(200);
     expect(shell).toBe(qemu.pid);
     expect(await qemu.exited).toMatchObject({ signal: 'SIGKILL' });
-    await until(() => !isAlive(sleep, began));
+    await until('it is gone', () => !isAlive(sleep, began));
   });
 });
 
@@ -234,7 +226,7 @@ describe('a launch that fails', () => {
     const made = plan(QUIET);
     const argv = made.argv.map((word) => (word === join(dir, '000001') ? '/nowhere/000001' : word));
     const qemu = await launch({ ...made, argv });
-    const failure = qemu.orExit(until(() => false));
+    const failure = qemu.orExit(until('never', () => false));
     await expect(failure).rejects.toMatchObject({ hint: expect.stringContaining('--spool') });
   });
 });

@@ -23,8 +23,8 @@ import {
   type QmpCommands,
 } from '../../src/machine/trace-control.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
+import { until } from '../support/death.ts';
 import { isListening } from '../support/qemu.ts';
-import { PATIENCE_MS } from '../support/soon.ts';
 
 const EVENT = 'memory_region_ops_write';
 const FAMILY = 'memory_region_ops_*';
@@ -59,19 +59,9 @@ async function start(args: readonly string[], stderr: number | 'pipe' = 'pipe'):
       cwd: dir,
     },
   );
-  await until(() => isListening(socket));
+  await until('QEMU listens', () => isListening(socket));
   qmp = await QmpClient.connect(`unix:${socket}`);
   return child.pid ?? -1;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + PATIENCE_MS;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error('waited in vain');
-    await new Promise((resolve) => {
-      setTimeout(resolve, 20);
-    });
-  }
 }
 
 function text(name: string): string {
@@ -85,7 +75,7 @@ function text(name: string): string {
  */
 async function logsInto(name: string): Promise<void> {
   const before = text(name).length;
-  await until(() => text(name).slice(before).includes('memory_region_ops_'));
+  await until('it is written', () => text(name).slice(before).includes('memory_region_ops_'));
 }
 
 describe('trace events', () => {
@@ -134,10 +124,10 @@ describe('the log', () => {
     const path = join(dir, `their-${pid}.log`);
     const previous = logTargetOf(cmdlineOf(pid), pid);
     expect(previous).toEqual({ kind: 'file', path });
-    await until(() => text(`their-${pid}.log`) !== '');
+    await until('it is written', () => text(`their-${pid}.log`) !== '');
 
     await redirectLog(qmp, join(dir, '000001'));
-    await until(() => openFilesOf(pid)?.includes(path) === false);
+    await until('QEMU has closed its log', () => openFilesOf(pid)?.includes(path) === false);
     const old = text(`their-${pid}.log`);
     await logsInto('000001');
     expect(text(`their-${pid}.log`)).toBe(old);
@@ -145,14 +135,20 @@ describe('the log', () => {
     expect(await restoreLog(qmp, previous)).toEqual({ path, note: undefined });
     await logsInto(`their-${pid}.log`);
     expect(text(`their-${pid}.log`).startsWith(old)).toBe(true);
-    await until(() => openFilesOf(pid)?.includes(join(dir, '000001')) === false);
+    await until(
+      'QEMU has closed its log',
+      () => openFilesOf(pid)?.includes(join(dir, '000001')) === false,
+    );
   });
 
   it('of a QEMU that would empty the file starts anew, with the old one put aside', async () => {
     const pid = await start(['-trace', FAMILY, '-D', 'their.log']);
-    await until(() => text('their.log') !== '');
+    await until('it is written', () => text('their.log') !== '');
     await redirectLog(qmp, join(dir, '000001'));
-    await until(() => openFilesOf(pid)?.includes(join(dir, 'their.log')) === false);
+    await until(
+      'QEMU has closed its log',
+      () => openFilesOf(pid)?.includes(join(dir, 'their.log')) === false,
+    );
     const old = text('their.log');
 
     const restored = await restoreLog(asVersion(10), {
@@ -171,7 +167,7 @@ describe('the log', () => {
     expect(previous).toEqual({ kind: 'stderr', is: 'other' });
     await redirectLog(qmp, join(dir, '000001'));
     await qmp.execute('system_reset');
-    await until(() => text('000001').includes('CPU Reset'));
+    await until('it is written', () => text('000001').includes('CPU Reset'));
     expect(await restoreLog(qmp, previous)).toMatchObject({
       path: '/dev/null',
       note: expect.stringContaining('nowhere'),
@@ -210,7 +206,7 @@ describe('the log', () => {
     const pid = await start(['-trace', FAMILY], fd);
     closeSync(fd);
     const previous = logTargetOf(cmdlineOf(pid), pid);
-    await until(() => text('stderr') !== '');
+    await until('it is written', () => text('stderr') !== '');
     await redirectLog(qmp, join(dir, '000001'));
     await logsInto('000001');
     const old = text('stderr');
@@ -235,7 +231,7 @@ describe('the log', () => {
 
   it('would be lost by a logfile that fails, which is why it is tried out first', async () => {
     await start(['-trace', FAMILY, '-D', 'their.log']);
-    await until(() => text('their.log').includes("name 'pic'"));
+    await until('it is written', () => text('their.log').includes("name 'pic'"));
     const unchecked: QmpCommands = {
       execute: async () => ({}),
       hmp: (line) => qmp.hmp(line),

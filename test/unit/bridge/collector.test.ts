@@ -125,6 +125,15 @@ async function write(sink: CaptureSink, items: readonly StreamItem[]): Promise<v
   for (const item of items) await sink.write(item);
 }
 
+/** A friend whose first eight items are safe, and where in its capture they end. */
+async function halfSent(name: string, recording = ID): Promise<Friend & { captureOffset: number }> {
+  const sending = await friend(name, { recording });
+  await write(sending.sink, SAMPLE_ITEMS.slice(0, 8));
+  const captureOffset = await sending.sink.flush();
+  await sending.sender.sync();
+  return { ...sending, captureOffset };
+}
+
 const written = (name: string) => readFileSync(join(dir, 'out', name));
 
 /** A peer that says what it likes, and what it is told. */
@@ -224,10 +233,7 @@ describe('a recording', () => {
   });
 
   test('that is finished can be resumed, by a recorder that did not hear of it', async () => {
-    const first = await friend('gpu');
-    await write(first.sink, SAMPLE_ITEMS.slice(0, 8));
-    const captureOffset = await first.sink.flush();
-    await first.sender.sync();
+    const { captureOffset, ...first } = await halfSent('gpu');
     await write(first.sink, SAMPLE_ITEMS.slice(8));
     await first.sink.end();
     const second = await friend('gpu', { resumeAt: captureOffset });
@@ -237,10 +243,7 @@ describe('a recording', () => {
   });
 
   test('that is resumed while the collector still puts its folder away has one', async () => {
-    const first = await friend('gpu');
-    await write(first.sink, SAMPLE_ITEMS.slice(0, 8));
-    const captureOffset = await first.sink.flush();
-    await first.sender.sync();
+    const { captureOffset, ...first } = await halfSent('gpu');
     await write(first.sink, SAMPLE_ITEMS.slice(8));
     let putAway: () => void = () => undefined;
     const isSlow = new Promise<void>((resolve) => (putAway = resolve));
@@ -271,15 +274,13 @@ describe('a recording', () => {
     let captureOffset = 0;
     // One more than wait.
     for (let number = 0; number <= 64; number++) {
-      const { sink, sender } = await friend(`gpu${number}`, { recording: idOf(number) });
-      await write(sink, SAMPLE_ITEMS.slice(0, 8));
-      captureOffset = await sink.flush();
-      await sender.sync();
+      const { sender, ...sent } = await halfSent(`gpu${number}`, idOf(number));
+      captureOffset = sent.captureOffset;
       sender.drop();
       const lost = ` gpu${number}: connection lost`;
       await vi.waitFor(() => expect(said.join('\n')).toContain(lost), SOON);
     }
-    expect(readdirSync(join(dir, 'run'))).toHaveLength(64);
+    await vi.waitFor(() => expect(readdirSync(join(dir, 'run'))).toHaveLength(64), SOON);
     const { sink } = await friend('gpu0', { recording: idOf(0), resumeAt: captureOffset });
     await write(sink, SAMPLE_ITEMS.slice(8));
     await sink.end();
