@@ -21,7 +21,7 @@ trap 'exit 130' INT TERM HUP
 # Runs a command in L1 and says so.
 in_l1() {
   printf '\nl1# %s\n\n' "$*"
-  sh qemu-scripts/lab/l1.sh run "$lab" --timeout 400 "$@"
+  sh qemu-scripts/lab/l1.sh run "$lab" --timeout 900 "$@"
 }
 printf '\nStarting a passthrough host in QEMU:\n\n'
 sh qemu-scripts/lab/l1.sh start "$lab" --owner $$ --still --qemu "$qemu"
