@@ -20,10 +20,10 @@ export interface L2RecordingOptions {
   readonly kernelWords?: string;
 }
 
-/** Some ten times what the longest takes: a machine may be slow, and what hangs is rare. */
-const LIMIT_MS = 240_000;
-/** Twice what the longest takes, without a line on its console or an access. */
-const SILENCE_MS = 60_000;
+/** A machine may be slow, 320 s for one were seen, and what hangs is rare. */
+const LIMIT_MS = 500_000;
+/** Without a line on its console or an access: more than a slow one was silent for. */
+const SILENCE_MS = 150_000;
 const ATTEMPTS = 4;
 const OUTPUTS = ['ours.mmiotrace', 'ours.ndjson'];
 
