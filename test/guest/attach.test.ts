@@ -178,8 +178,8 @@ describe('attaching to a QEMU that runs', () => {
     const out = bench.path('poll.mmiotrace');
     const run = await bench.record('--qmp', guest.socket, '--device', 'dut', '-o', out);
     await untilCounted(500);
-    // Some polls more, however quickly those came.
-    await sleep(500);
+    const timesIn = (text: string) => new Set(countsIn(text).map(({ timeSec }) => timeSec)).size;
+    await until('some polls have come', () => timesIn(bench.read('poll.mmiotrace')) > 10);
     await interrupt(run);
     const text = bench.read('poll.mmiotrace');
     const counts = countsIn(text);

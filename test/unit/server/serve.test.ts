@@ -82,19 +82,24 @@ class Peer implements Disposable {
     return peer;
   }
 
-  ask(request: Request): Promise<Reply> {
+  /** `onAnswer` is called before anything is seen that came behind the answer. */
+  ask(request: Request, onAnswer = () => {}): Promise<Reply> {
     const id = ++this.#id;
     return new Promise((resolve) => {
-      this.#answers.set(id, resolve);
+      this.#answers.set(id, (reply) => {
+        onAnswer();
+        resolve(reply);
+      });
       this.socket.send(v1.PageMessage.encode({ ...request, id }).finish());
     });
   }
 
   /** Watches, and waits until all was looked at. */
   async select(filter: string): Promise<mmiobridge.v1.Selection.$Properties> {
-    const reply = await this.ask({ watch: { slot: 0, filter } });
+    // What is selected may come in one piece with the answer.
+    const forget = () => void (this.pushed.length = 0);
+    const reply = await this.ask({ watch: { slot: 0, filter } }, forget);
     if (reply.failure) throw new Error(reply.failure.message ?? '');
-    this.pushed.length = 0;
     return this.until((message) =>
       message.selection?.caughtUp === true ? message.selection : undefined,
     );
