@@ -88,7 +88,7 @@ test('a collector shows what comes from other hosts, and lets choose', async () 
   await page.locator('dialog #recordings a', { hasText: 'dut.mmiocap' }).click();
   await page.locator('#state:text-is("recording")').waitFor();
   first.child.kill('SIGINT');
-  await page.locator('#state:text-is("finished")').waitFor({ timeout: 30_000 });
+  await page.locator('#state:text-is("finished")').waitFor();
   await page.keyboard.press('d');
   const [download] = await Promise.all([
     page.waitForEvent('download'),

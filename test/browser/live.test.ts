@@ -37,7 +37,7 @@ test('a recording of the demo guest appears while it runs, and takes a mark', as
     const status = await place.cli(['status', '--json']);
     const [running] = JSON.parse(status.stdout) as { status: { qemuPid: number } }[];
     process.kill(running?.status.qemuPid ?? NaN, 'SIGTERM');
-    await page.locator('#state:text-is("finished")').waitFor({ timeout: 30_000 });
+    await page.locator('#state:text-is("finished")').waitFor();
     const { stdout } = await place.cli([
       'convert',
       'demo.mmiocap',
@@ -88,7 +88,7 @@ test('view shows a capture that another process records', async () => {
       await page.locator('#state:text-is("recording")').waitFor();
       await page.locator('.rows .c-op').first().waitFor();
       record.child.kill('SIGINT');
-      await page.locator('#state:text-is("finished")').waitFor({ timeout: 30_000 });
+      await page.locator('#state:text-is("finished")').waitFor();
       expect(opened.complaints).toEqual([]);
     } finally {
       await started.kill();

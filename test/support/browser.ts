@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { chromium, type BrowserContext, type Page } from 'playwright-core';
 import { startCli, type CliProcess } from './cli.ts';
+import { PATIENCE_MS } from './soon.ts';
 
 const CHROMIUM = '/usr/bin/chromium';
 const ARGS = [
@@ -44,6 +45,7 @@ export async function openPage(
         cause: error,
       });
     });
+  context.setDefaultTimeout(PATIENCE_MS);
   const complaints: string[] = [];
   const own = new URL(url).host;
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);

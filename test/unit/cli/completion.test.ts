@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COMPLETIONS, SHELLS, type Shell } from '../../../src/cli/completion.ts';
 import { buildProgram } from '../../../src/cli/program.ts';
+import { SOON } from '../../support/soon.ts';
 
 const SESSION = '20260101T000000-4242';
 /** This machine's, of which there must be one: the shells look into its sysfs. */
@@ -29,7 +30,7 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 /** Runs a shell; what is missing or says anything on standard error fails the test. */
 function run(shell: Shell, args: readonly string[]): string {
   const env = { ...process.env, MMIOBRIDGE_RUN: join(dir, 'run'), HOME: dir, TERM: 'dumb' };
-  const done = spawnSync(shell, args, { cwd: dir, env, encoding: 'utf8', timeout: 30_000 });
+  const done = spawnSync(shell, args, { cwd: dir, env, encoding: 'utf8', timeout: SOON.timeout });
   if (done.error) throw new Error(`${shell}: qemu-scripts/setup.sh --tests installs it`);
   expect(done.stderr).toBe('');
   expect(done.status).toBe(0);

@@ -149,7 +149,7 @@ describe('a guest agent', () => {
       if (++syncs > 2) send(Buffer.concat([Buffer.of(0xff), reply(args['id'])]));
     }, false);
     await using agent = await GuestAgent.connect(peer.path);
-    expect(await agent.ready({ timeoutMs: 20_000 })).toBe('7.2.22');
+    expect(await agent.ready(SOON)).toBe('7.2.22');
     expect(syncs).toBe(3);
   });
 
@@ -313,7 +313,7 @@ describe('an agent that misbehaves', () => {
       for (let at = 0; at < 66; at++) send(piece);
     });
     await using channel = await AgentChannel.connect(peer.path);
-    const error = await failureOf(channel.execute('a', undefined, { timeoutMs: 20_000 }));
+    const error = await failureOf(channel.execute('a', undefined, SOON));
     expect(error).toMatchObject({ code: 'protocol' });
   });
 });
