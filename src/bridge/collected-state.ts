@@ -3,10 +3,11 @@
  * file each. A point says how long the outputs are at one offset in the capture; the last one is what
  * was acknowledged.
  */
-import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { makeFolders } from '../base/make-folders.ts';
 import type { RecordingHeader } from '../model/events.ts';
 import type { Totals } from '../analysis/totals.ts';
 import type { TablesSnapshot } from '../model/tables.ts';
@@ -80,7 +81,7 @@ export class StateFolder {
    */
   static async open(path: string): Promise<StateFolder> {
     try {
-      await mkdir(path, { recursive: true, mode: 0o700 });
+      await makeFolders(path, 0o700);
       const folder = new StateFolder(path, await lockState(path));
       await folder.#forgetOld();
       return folder;

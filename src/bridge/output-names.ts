@@ -1,7 +1,8 @@
 /** Names of a collector's outputs: patterns in, paths that nobody else writes to out. */
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { makeFolders } from '../base/make-folders.ts';
 
 const WORDS = ['host', 'device', 'time', 'session'] as const;
 type Word = (typeof WORDS)[number];
@@ -64,7 +65,7 @@ async function makeAll(paths: readonly string[]): Promise<boolean> {
   const made: string[] = [];
   for (const path of paths) {
     try {
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolders(dirname(path));
       await (await open(path, 'wx')).close();
       made.push(path);
     } catch (error) {

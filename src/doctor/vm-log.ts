@@ -1,14 +1,7 @@
-import {
-  accessSync,
-  chownSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  rmSync,
-  rmdirSync,
-} from 'node:fs';
+import { accessSync, chownSync, constants, existsSync, rmSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { MmioError, messageOf } from '../base/errors.ts';
+import { makeFolders } from '../base/make-folders.ts';
 import { readText } from '../host/sysfs.ts';
 import { stampsMessages } from '../machine/argv-user.ts';
 import { probeWritable } from '../machine/log-control.ts';
@@ -43,7 +36,7 @@ export async function checkLog(
   const path = join(folder, '000001');
   const isNew = !existsSync(runFolder);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o711 });
+    await makeFolders(folder, 0o711);
     const owner = vm.process?.uid;
     if (owner !== undefined && system.user.uid === 0) chownSync(folder, owner, -1);
     await probeWritable(vm.qmp, path);

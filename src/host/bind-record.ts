@@ -2,8 +2,9 @@
  * What a device was before it was bound, in `/run/mmiobridge/drivers/ADDRESS`: lines of `key=value`,
  * which qemu-scripts/vfio-bind.sh reads and writes too. Bindings and /run end with the same reboot.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolders } from '../base/make-folders.ts';
 import { writeWhole } from '../base/write-whole.ts';
 import { readText } from './sysfs.ts';
 
@@ -38,7 +39,7 @@ export async function writeBindRecord(
   record: BindRecord,
 ): Promise<void> {
   const path = bindRecordPath(root, address);
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolders(dirname(path));
   await writeWhole(path, `${bindRecordLines(record).join('\n')}\n`);
 }
 

@@ -1,6 +1,7 @@
 /** Makes the VM of a run: starts a QEMU with the ports that the run needs, or attaches to one. */
 import { join } from 'node:path';
 import { MmioError } from '../../base/errors.ts';
+import { makeFolders } from '../../base/make-folders.ts';
 import { requireShort } from '../../base/socket-path.ts';
 import { recordAttach } from '../../recording/begin/attach.ts';
 import type { Started } from '../../recording/begin/assemble.ts';
@@ -8,7 +9,6 @@ import { recordLaunch } from '../../recording/begin/launch.ts';
 import type { RecordOptions } from '../../recording/begin/options.ts';
 import { makeRunDir, runDir } from '../../recording/session/session-folder.ts';
 import { escapeCommas } from '../../machine/option-value.ts';
-import { mkdir } from 'node:fs/promises';
 import { GuestMarks } from './guest-marks.ts';
 import type { LabRun } from './lab-run.ts';
 import { Machine } from './machine.ts';
@@ -84,7 +84,7 @@ async function addPorts(wanted: PortsWanted, lab: LabRun, dir: string): Promise<
 async function socketDir(lab: LabRun): Promise<string> {
   await makeRunDir();
   const dir = join(runDir(), 'lab', `${process.pid}`);
-  await mkdir(dir, { recursive: true, mode: 0o711 });
+  await makeFolders(dir, 0o711);
   lab.socketDir = dir;
   return dir;
 }

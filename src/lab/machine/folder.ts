@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { makeFolders } from '../../base/make-folders.ts';
 import { writeWhole } from '../../base/write-whole.ts';
 
 export class RunFolder {
@@ -16,7 +17,7 @@ export class RunFolder {
   static async create(parent: string, name: string, at: Date): Promise<RunFolder> {
     const stamp = at.toISOString().replaceAll(/[-:]/g, '').slice(0, 15);
     const safe = name.replaceAll(/[^A-Za-z0-9._-]+/g, '-');
-    await mkdir(parent, { recursive: true }).catch((error: unknown) => {
+    await makeFolders(parent).catch((error: unknown) => {
       throw cannotMake(parent, error);
     });
     // Two runs in one second have names of their own.
@@ -34,7 +35,7 @@ export class RunFolder {
   /** A file in it, by its name there; the folders on the way are made. */
   async path(name: string): Promise<string> {
     const path = join(this.dir, name);
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     return path;
   }
 

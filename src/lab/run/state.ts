@@ -2,10 +2,11 @@
  * What a run has taken from the host, written down before it is taken: so that `lab clean` can give it
  * back when the runner was killed. A file a run, below the folder of the recordings.
  */
-import { mkdir, readFile, readdir, rm, rmdir } from 'node:fs/promises';
+import { readFile, readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { makeFolders } from '../../base/make-folders.ts';
 import { writeWhole } from '../../base/write-whole.ts';
 import { isAlive, ourselves } from '../../machine/proc.ts';
 import { makeRunDir, runDir } from '../../recording/session/session-folder.ts';
@@ -57,7 +58,7 @@ export class StateFile {
     const path = pathOf(this.#state.id);
     const text = JSON.stringify(this.#state);
     for (;;) {
-      await mkdir(stateDir(), { recursive: true, mode: 0o711 });
+      await makeFolders(stateDir(), 0o711);
       try {
         await writeWhole(path, text, 0o600);
         return;

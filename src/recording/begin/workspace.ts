@@ -1,8 +1,9 @@
 /** The folders and files of a recording that begins. */
 import { statfsSync } from 'node:fs';
-import { access, chmod, chown, mkdir, realpath, rm } from 'node:fs/promises';
+import { access, chmod, chown, realpath, rm } from 'node:fs/promises';
 import { dirname, join, resolve as resolvePath } from 'node:path';
 import { MmioError, messageOf } from '../../base/errors.ts';
+import { makeFolders } from '../../base/make-folders.ts';
 import type { SessionFolder } from '../session/session-folder.ts';
 import { runDir } from '../session/session-folder.ts';
 import { Spool } from '../spool/spool.ts';
@@ -24,11 +25,11 @@ export async function createSpool(
 ): Promise<Spool> {
   const path = spoolDirOf(dir, options.spoolDir);
   try {
-    const made = await mkdir(dirname(path), { recursive: true });
+    const made = await makeFolders(dirname(path));
     if (made !== undefined && options.spoolDir !== undefined) {
       options.notice(`the folder ${made} was not there, and has been made`);
     }
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await makeFolders(path, 0o700);
   } catch (error) {
     throw new MmioError('io', `cannot make the spool ${path}`, {
       evidence: messageOf(error),

@@ -6,6 +6,7 @@ import { access, lstat, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MmioError, isNoRoom, messageOf, systemCodeOf } from '../../base/errors.ts';
+import { makeFolders } from '../../base/make-folders.ts';
 import { requireShort } from '../../base/socket-path.ts';
 import { VERSION } from '../../base/version.ts';
 import { writeWhole } from '../../base/write-whole.ts';
@@ -22,7 +23,7 @@ export function runDir(): string {
 /** Throws MmioError `refused` where others could write into it. */
 export async function makeRunDir(): Promise<void> {
   const path = runDir();
-  await mkdir(path, { recursive: true, mode: 0o711 }).catch((error: unknown) => {
+  await makeFolders(path, 0o711).catch((error: unknown) => {
     throw cannotWrite(path, error);
   });
   const found = await lstat(path);

@@ -3,10 +3,11 @@
  * the oldest that is not yet read to its end, and delete what the outputs have safely.
  */
 import { statSync, statfsSync } from 'node:fs';
-import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises';
+import { open, readdir, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MmioError, messageOf, systemCodeOf } from '../../base/errors.ts';
 import { log } from '../../base/log.ts';
+import { makeFolders } from '../../base/make-folders.ts';
 import type { SourcePosition } from '../../model/position.ts';
 
 export interface SpoolRead {
@@ -43,7 +44,7 @@ export class Spool {
   }
 
   static async create(dir: string): Promise<Spool> {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await makeFolders(dir, 0o700);
     return new Spool(dir, 1, 1, { segment: 1, offset: 0 });
   }
 
