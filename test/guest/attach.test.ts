@@ -11,13 +11,13 @@ import {
   openFiles,
   stateOf,
   steadyHammer,
-  until,
   type Guest,
   type Run,
 } from '../support/attach.ts';
 import { HAMMER_DONE, hammerGuest } from '../support/guests.ts';
 import { SYSTEM_QEMU, qemuVersions, runQemu } from '../support/qemu.ts';
 import { words } from '../support/scripts.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 

@@ -15,8 +15,9 @@ import {
   makeCertificate,
   type BadWire,
 } from '../support/bridge.ts';
-import { Bench, MAIN, counted, toldAtEnd, until, type Running } from '../support/death.ts';
+import { Bench, MAIN, counted, toldAtEnd, type Running } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 const after: (() => void)[] = [];

@@ -1,11 +1,12 @@
 /** What is not known of a recording's coverage is not called complete, whatever the guest did. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { hasNoMemory } from '../../src/machine/ram-blocks.ts';
-import { Bench, until } from '../support/attach.ts';
+import { Bench } from '../support/attach.ts';
 import { Workplace } from '../support/cli.ts';
 import { HAMMER_DONE, HAMMER_SLOT, hammerGuest } from '../support/guests.ts';
 import { qemuVersions } from '../support/qemu.ts';
 import { words } from '../support/scripts.ts';
+import { until } from '../support/soon.ts';
 
 const MEMDEV = words('-object memory-backend-ram,id=shared,size=1M');
 /** What is said of coverage and at the end, without the accesses. */

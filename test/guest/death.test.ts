@@ -7,9 +7,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Bench, MAIN, counted, toldAtEnd, until, type Running } from '../support/death.ts';
+import { Bench, MAIN, counted, toldAtEnd, type Running } from '../support/death.ts';
 import { HAMMER_DONE, hammerGuest } from '../support/guests.ts';
 import { SYSTEM_QEMU } from '../support/qemu.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 beforeEach(() => {

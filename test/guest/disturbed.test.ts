@@ -13,12 +13,12 @@ import {
   openFiles,
   stateOf,
   steadyHammer,
-  until,
   type Count,
   type Guest,
   type Run,
 } from '../support/attach.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 beforeEach(async () => {

@@ -6,8 +6,9 @@ import { closeSync, openSync, readFileSync, rmSync, statfsSync, writeSync } from
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Bench, counted, toldAtEnd, until, type Running } from '../support/death.ts';
+import { Bench, counted, toldAtEnd, type Running } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 beforeEach(() => {

@@ -1,9 +1,10 @@
 /** QEMU 10.0 may hang for good at its end, if a QMP command is on its way just then. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { QmpClient } from '../../src/qmp/client.ts';
-import { Bench, counted, until } from '../support/death.ts';
+import { Bench, counted } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
 import { qemuVersions } from '../support/qemu.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 beforeEach(() => {

@@ -2,10 +2,10 @@ import { copyFileSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { until } from '../support/attach.ts';
 import { MAIN, start, type CliProcess, type CliResult } from '../support/cli.ts';
 import { LabPlace } from '../support/lab-runs.ts';
 import { scriptLines } from '../support/scripts.ts';
+import { until } from '../support/soon.ts';
 
 const EXAMPLES = fileURLToPath(new URL('../../docs/examples/', import.meta.url));
 

@@ -3,8 +3,9 @@ import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Manifest } from '../../src/lab/run/manifest.ts';
-import { Bench, counted, toldAtEnd, until, type Running } from '../support/death.ts';
+import { Bench, counted, toldAtEnd, type Running } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { until } from '../support/soon.ts';
 
 let bench: Bench;
 let disk: string;

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { processesOf } from '../../src/machine/proc.ts';
 import { readTraceState } from '../../src/machine/trace-control.ts';
-import { Bench, steadyHammer, until } from '../support/attach.ts';
+import { Bench, steadyHammer } from '../support/attach.ts';
 import { startCli, type CliProcess } from '../support/cli.ts';
 import { FIRMWARE_GUEST, LabPlace } from '../support/lab-runs.ts';
+import { until } from '../support/soon.ts';
 
 let place: LabPlace;
 beforeEach(() => {

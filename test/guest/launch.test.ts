@@ -13,8 +13,8 @@ import {
 } from '../../src/machine/proc.ts';
 import { launchQemu, type QemuProcess } from '../../src/machine/process.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
-import { until } from '../support/death.ts';
 import { isListening } from '../support/qemu.ts';
+import { until } from '../support/soon.ts';
 
 const QEMU = ['qemu-system-x86_64', '-machine', 'pc', '-accel', 'tcg', '-m', '64'];
 const QUIET = [...QEMU, '-nodefaults', '-display', 'none', '-device', 'e1000,id=nic'];

@@ -6,8 +6,9 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Bench, counted, toldAtEnd, until } from '../support/death.ts';
+import { Bench, counted, toldAtEnd } from '../support/death.ts';
 import { hammerGuest } from '../support/guests.ts';
+import { until } from '../support/soon.ts';
 
 const MIB = 2 ** 20;
 

@@ -11,12 +11,12 @@ import {
   message,
   welcome,
 } from '../../src/sources/plugin/wire.ts';
-import { until } from '../support/attach.ts';
 import { Workplace, run, startCli, type CliProcess } from '../support/cli.ts';
 import { HAMMER_DONE, HAMMER_GPA, hammerGuest } from '../support/guests.ts';
 import { makePlugin, pluginVariants, type PluginVariant } from '../support/plugin.ts';
 import { SYSTEM_QEMU, qemuVersions } from '../support/qemu.ts';
 import { answering } from '../support/plugin-peer.ts';
+import { until } from '../support/soon.ts';
 
 const hex = (at: number) => at.toString(16).padStart(2, '0');
 

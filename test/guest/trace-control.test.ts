@@ -23,8 +23,8 @@ import {
   type QmpCommands,
 } from '../../src/machine/trace-control.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
-import { until } from '../support/death.ts';
 import { isListening } from '../support/qemu.ts';
+import { until } from '../support/soon.ts';
 
 const EVENT = 'memory_region_ops_write';
 const FAMILY = 'memory_region_ops_*';

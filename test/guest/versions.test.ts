@@ -2,9 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { accessesOf } from '../support/access-lines.ts';
 import { startCli, Workplace } from '../support/cli.ts';
-import { until } from '../support/death.ts';
 import { HAMMER_GPA, demoGuest, hammerGuest } from '../support/guests.ts';
 import { qemuVersions } from '../support/qemu.ts';
+import { until } from '../support/soon.ts';
 
 interface Line {
   readonly type: string;

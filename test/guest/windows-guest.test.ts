@@ -9,10 +9,10 @@ import {
 } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { QmpClient } from '../../src/qmp/client.ts';
-import { until } from '../support/attach.ts';
 import { Workplace, run, start, type CliResult } from '../support/cli.ts';
 import { isListening, SYSTEM_QEMU, qemuVersions } from '../support/qemu.ts';
 import { scriptPath, words } from '../support/scripts.ts';
+import { until } from '../support/soon.ts';
 
 const SCRIPT = scriptPath('windows-guest.sh');
 /** Small and without KVM: whether QEMU takes the options does not depend on it. */

@@ -19,26 +19,9 @@ import { QmpClient } from '../../src/qmp/client.ts';
 import { HAMMER_GPA, hammerGuest } from './guests.ts';
 import { isListening } from './qemu.ts';
 import { words } from './scripts.ts';
-import { PATIENCE_MS } from './soon.ts';
+import { PATIENCE_MS, until } from './soon.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-
-/** Waits until something is there; the error says what was waited for, in words of then. */
-export async function until<T>(
-  what: string | (() => string),
-  look: () => T | undefined | false | Promise<T | undefined | false>,
-): Promise<T> {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) {
-      const wanted = typeof what === 'string' ? what : what();
-      throw new Error(`waited ${PATIENCE_MS / 1000} s in vain: ${wanted}`);
-    }
-    await delay(20);
-  }
-}
 
 /** A process of a test, with what it has said so far. */
 export class Run {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { cmdlineOf, isAlive, startTimeOf } from '../../src/machine/proc.ts';
-import { PATIENCE_MS } from './soon.ts';
+import { PATIENCE_MS, until } from './soon.ts';
 
 export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
@@ -198,18 +198,6 @@ export interface StatusEntry {
     readonly stalled: string | null;
     readonly spoolBytes: number;
   };
-}
-
-export async function until(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  seconds = PATIENCE_MS / 1000,
-): Promise<void> {
-  const deadline = Date.now() + seconds * 1000;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`waited ${seconds} s in vain until ${what}`);
-    await sleep(10);
-  }
 }
 
 export interface Gap {

@@ -20,6 +20,7 @@ import {
 import { RegisterFile } from '../../../src/vfio-user/register-file.ts';
 import { Register } from '../../../src/vfio-user/register.ts';
 import { VfioUserServer } from '../../../src/vfio-user/server.ts';
+import { until } from '../../support/soon.ts';
 
 interface Header {
   readonly id?: number;
@@ -239,7 +240,7 @@ class Client implements AsyncDisposable {
   async ask(bytes: Uint8Array): Promise<Reply> {
     const before = this.replies.length;
     this.socket.write(bytes);
-    await until(() => this.replies.length > before || this.socket.closed);
+    await until('it comes', () => this.replies.length > before || this.socket.closed);
     const reply = this.replies[before];
     if (reply === undefined) throw new Error('the connection was closed without a reply');
     return reply;
@@ -248,13 +249,6 @@ class Client implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.socket.destroy();
     await this.closed;
-  }
-}
-
-async function until(isSo: () => boolean): Promise<void> {
-  for (let turns = 0; !isSo(); turns++) {
-    if (turns > 2_000) throw new Error('it does not come');
-    await delay(5);
   }
 }
 
@@ -467,7 +461,7 @@ describe('a server', () => {
       client.socket.write(bytes.subarray(at, at + 1));
       await delay(0);
     }
-    await until(() => client.replies.length === 3);
+    await until('it comes', () => client.replies.length === 3);
     expect(client.replies[2]?.payload).toEqual(u32(0x40, 0, 0, 4, 5));
   });
 
@@ -478,11 +472,11 @@ describe('a server', () => {
     client.socket.pause();
     const wanted = 30;
     for (let n = 0; n < wanted; n++) client.socket.write(readAt(0, MAX_TRANSFER_BYTES));
-    await until(() => device.accesses.length > 0);
+    await until('it comes', () => device.accesses.length > 0);
     await delay(200);
     expect(device.accesses.length).toBeLessThan(5);
     client.socket.resume();
-    await until(() => client.replies.length === wanted + 1);
+    await until('it comes', () => client.replies.length === wanted + 1);
     expect(problems).toEqual([]);
   });
 

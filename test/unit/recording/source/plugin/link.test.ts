@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { PluginLink } from '../../../../../src/recording/source/plugin/link.ts';
 import { HEAD_BYTES, WireType, message } from '../../../../../src/sources/plugin/wire.ts';
-import { until } from '../../../../support/attach.ts';
 import { recordsMessage } from '../../../../support/plugin-records.ts';
+import { until } from '../../../../support/soon.ts';
 
 const TARGET = 'x86_64';
 
