@@ -30,8 +30,8 @@ export default defineConfig({
           sequence: { groupOrder: 3 },
           fileParallelism: false,
           // A guest that crashes in the emulation is given another try.
-          testTimeout: 1_300_000,
-          hookTimeout: 1_300_000,
+          testTimeout: 1_800_000,
+          hookTimeout: 1_800_000,
         },
       },
       {

@@ -3,13 +3,13 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Manifest } from '../../src/lab/run/manifest.ts';
 import type { CliResult } from '../support/cli.ts';
+import { untilL2Ends } from '../support/l2-attempts.ts';
 import { Lab, PASSED_THROUGH, type LabPlace } from '../support/lab.ts';
 import { scriptLines } from '../support/scripts.ts';
 
 const EXAMPLE = 'docs/examples/passthrough.yaml';
 /** More than three times what a run takes; the example's own limit is longer. */
 const LIMIT_MS = 240_000;
-const ATTEMPTS = 8;
 
 let set: string[];
 beforeAll(async () => {
@@ -24,25 +24,16 @@ interface Outcome {
   readonly manifest: Manifest;
 }
 
-/** L2 crashes at times in the emulated SVM, as L1 does: such a run says nothing, and is done again. */
-async function runExample(): Promise<Outcome> {
-  const failures: string[] = [];
-  while (failures.length < ATTEMPTS) {
-    const lab = await Lab.start();
+function runExample(): Promise<Outcome> {
+  return untilL2Ends(async (lab) => {
     const place = lab.place();
-    try {
-      await lab.shell(`node dist/cli/main.js unbind ${PASSED_THROUGH}`);
-      const args = ['lab', 'run', EXAMPLE, ...set, '--output', place.path('runs')];
-      const result = await lab.cli(args, { timeoutMs: LIMIT_MS });
-      const outcome = { lab, result, ...read(place) };
-      if (outcome.manifest.result === 'passed') return outcome;
-      failures.push(result.stderr);
-    } catch (error) {
-      failures.push(String(error));
-      await lab.stop();
-    }
-  }
-  throw new Error(`no run came to its end:\n${failures.join('\n')}`);
+    await lab.shell(`node dist/cli/main.js unbind ${PASSED_THROUGH}`);
+    const args = ['lab', 'run', EXAMPLE, ...set, '--output', place.path('runs')];
+    const result = await lab.cli(args, { timeoutMs: LIMIT_MS });
+    const outcome = { lab, result, ...read(place) };
+    if (outcome.manifest.result !== 'passed') throw new Error(result.stderr);
+    return outcome;
+  });
 }
 
 function read(place: LabPlace): { readonly folder: string; readonly manifest: Manifest } {
@@ -59,12 +50,9 @@ async function driverOf(lab: Lab): Promise<string> {
 
 describe('the example of a passed-through card', () => {
   let outcome: Outcome;
-  beforeAll(
-    async () => {
-      outcome = await runExample();
-    },
-    ATTEMPTS * (LIMIT_MS + 60_000),
-  );
+  beforeAll(async () => {
+    outcome = await runExample();
+  });
 
   test('records the driver with the program counter of its accesses', () => {
     const { result, folder, manifest } = outcome;

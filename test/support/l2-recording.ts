@@ -2,7 +2,8 @@ import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { CliResult } from './cli.ts';
-import { Lab, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from './lab.ts';
+import { untilL2Ends } from './l2-attempts.ts';
+import { type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from './lab.ts';
 
 export interface L2Recording {
   readonly place: LabPlace;
@@ -24,36 +25,21 @@ export interface L2RecordingOptions {
 const LIMIT_MS = 500_000;
 /** Without a line on its console or an access: more than a slow one was silent for. */
 const SILENCE_MS = 150_000;
-const ATTEMPTS = 4;
 const OUTPUTS = ['ours.mmiotrace', 'ours.ndjson'];
 
-/**
- * Has L2 do its tasks with the card passed through, and records them into ours.mmiotrace and
- * ours.ndjson.
- *
- * SVM is emulated here, and at times L1's kernel, or L2's, crashes or hangs in it. Such a run says
- * nothing, and is done again with an L1 that has just booted; a run whose guest came to its end
- * counts, whatever the recording says.
- */
-export async function recordL2(options: L2RecordingOptions): Promise<L2Recording> {
-  const failures: string[] = [];
-  while (failures.length < ATTEMPTS) {
-    const lab = await Lab.start();
+/** Has L2 do its tasks with the card passed through, and records them into ours.mmiotrace and ours.ndjson. */
+export function recordL2(options: L2RecordingOptions): Promise<L2Recording> {
+  return untilL2Ends(async (lab) => {
     await lab.shell(`node dist/cli/main.js bind ${PASSED_THROUGH}`);
     const place = lab.place();
     const guest = await l2Guest({ ...options, out: place });
     const outputs = OUTPUTS.flatMap((name) => ['-o', place.path(name)]);
-    try {
-      const args = ['record', ...(options.record ?? []), ...outputs, '--', ...guest];
-      const result = await unlessSilent(place, lab.cli(args, { timeoutMs: LIMIT_MS }));
-      if (place.text('console').includes('Power down')) return { place, result };
-      failures.push(`L2 did not come to its end:\n${place.text('console')}\n${result.stderr}`);
-    } catch (error) {
-      failures.push(String(error));
-      await lab.stop();
-    }
-  }
-  throw new Error(`no run of the lab came to its end:\n${failures.join('\n')}`);
+    const args = ['record', ...(options.record ?? []), ...outputs, '--', ...guest];
+    const result = await unlessSilent(place, lab.cli(args, { timeoutMs: LIMIT_MS }));
+    // Whatever the recording says then, it counts.
+    if (place.text('console').includes('Power down')) return { place, result };
+    throw new Error(`L2 did not come to its end:\n${place.text('console')}\n${result.stderr}`);
+  });
 }
 
 /** Throws with the console where nothing comes any more. */

@@ -1,0 +1,29 @@
+import { Lab } from './lab.ts';
+
+/** No attempt begins later than this. A test that has them needs this, and twice an attempt's limit. */
+const TRYING_MS = 900_000;
+
+/**
+ * Runs L2 until a run comes to its end.
+ *
+ * SVM is emulated here, and at times L2's kernel, or L1's, crashes or hangs in it: the more the more
+ * processors of L2 are at work. Such a run says nothing. It is done again, in an L1 that has just
+ * booted, and is told on the terminal: how often it happens is worth knowing.
+ *
+ * @param attempt throws where L2 did not come to its end
+ */
+export async function untilL2Ends<T>(attempt: (lab: Lab) => Promise<T>): Promise<T> {
+  const failures: string[] = [];
+  const began = performance.now();
+  do {
+    const lab = await Lab.start();
+    try {
+      return await attempt(lab);
+    } catch (error) {
+      failures.push(String(error));
+      process.stderr.write(`run ${failures.length} of L2 did not come to its end\n`);
+      await lab.stop();
+    }
+  } while (performance.now() - began < TRYING_MS);
+  throw new Error(`no run of L2 came to its end:\n${failures.join('\n')}`);
+}
