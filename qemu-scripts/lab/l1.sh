@@ -106,8 +106,14 @@ SETTINGS
   cat "$initramfs" "$state/settings" >"$state/initramfs"
 
   # SVM and the IOMMU are emulated, so it needs no hardware of any kind.
+  #
+  # Three processors, of which programs get the second and the third (l1-init.sh). In QEMU's
+  # emulation FLDENV, FRSTOR, FXRSTOR and XRSTOR, on any processor, clear a flag of the *first* one
+  # (cpu_clear_ignne), and not atomically. In the same word are the flags of SVM: if the first one
+  # enters or leaves a guest at that moment, its change is undone. Then an interrupt comes between
+  # VMEXIT and VMLOAD, and L1 crashes, or L2 does.
   set -- "$qemu" -name l1 -nodefaults -display none -no-reboot \
-    -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 4096 \
+    -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 3 -m 4096 \
     -device intel-iommu,intremap=on,caching-mode=on \
     -kernel "$linux/vmlinuz" -initrd "$state/initramfs" \
     -append 'console=ttyS0 loglevel=4 panic=-1 mitigations=off intel_iommu=on iommu=pt' \
