@@ -38,9 +38,6 @@ userspace() {
 
 # Two processors at once. Both offsets are in the card's multicast table, which keeps any value.
 hammer() {
-  for cpu in /sys/devices/system/cpu/cpu*/online; do
-    echo 1 >"$cpu"
-  done
   echo 1 >"$card/enable"
   registers "$card/resource0" hammer 2000 0x5200 0x5300 >/out/hammer 2>&1
 }

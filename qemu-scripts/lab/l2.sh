@@ -8,7 +8,7 @@
 #                   modules, symbols: where its code is, to tell program counters by
 #   task=userspace  userspace: what a program writes and reads through sysfs' resource0, a line each
 #   task=hammer     hammer: two processors write 1, 2, … 2000 to 0x5200 and to 0x5300 of BAR0 at the
-#                   same time, and read after each write; those that maxcpus=1 keeps off are switched on
+#                   same time, and read after each write
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../guests/linux.sh"

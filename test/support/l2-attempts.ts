@@ -6,9 +6,9 @@ const TRYING_MS = 900_000;
 /**
  * Runs L2 until a run comes to its end.
  *
- * SVM is emulated here, and at times L2's kernel, or L1's, crashes or hangs in it: the more the more
- * processors of L2 are at work. Such a run says nothing. It is done again, in an L1 that has just
- * booted, and is told on the terminal: how often it happens is worth knowing.
+ * All of the hardware is emulated. The crashes that were known have a cause, which L1 is kept from
+ * (see l1.sh); should L1 or L2 crash or hang for another, the run says nothing. It is done again, in an
+ * L1 that has just booted, and that is told on the terminal.
  *
  * @param attempt throws where L2 did not come to its end
  */

@@ -129,8 +129,7 @@ export async function l2Guest(options: {
     '-initrd',
     initramfs,
     '-append',
-    // The second processor comes with its task: while two are at work, L2 crashes more often.
-    words('console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off maxcpus=1')
+    words('console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off')
       .concat(options.tasks.map((task) => `task=${task}`))
       .concat(options.kernelWords ?? [])
       .join(' '),
