@@ -10,7 +10,7 @@ out=${1:-recordings}
 mkdir -p "$out"
 card=0000:00:10.0
 guest=$(sh qemu-scripts/lab/l2.sh)
-# In the SVM of Debian 12's the guest crashes at times.
+# On Debian 12's L1 hangs at times.
 qemu=$(sh qemu-scripts/fetch-qemu.sh 11.1)
 work=$(mktemp -d)
 lab=$work/l1
@@ -44,7 +44,7 @@ fi
 
 in_l1 node dist/cli/main.js unbind "$card"
 
-# SVM is emulated here, and the guest may still crash in it.
+# All hardware is emulated here, and the guest may crash in it.
 [ -e "$share/trace" ] || {
   printf '\nThe demo failed: the guest did not come to its end. Its console ends so; try again.\n\n' >&2
   tail -n 20 "$share/console" >&2

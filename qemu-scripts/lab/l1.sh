@@ -9,15 +9,16 @@
 #
 # STATE is a directory, one for each L1. start makes it and returns when L1 is up, about 15 seconds
 # later; L1 ends with stop, when the process PID has ended (by default the one that called start),
-# and after SECONDS (by default an hour). PROGRAM emulates it instead of the system's QEMU: with that
-# of Debian 12 L1 crashes at times while L2 boots (an interrupt comes between VMRUN's end and VMLOAD).
+# and after SECONDS (by default an hour). PROGRAM emulates it instead of the system's QEMU: on that of
+# Debian 12 L1 hung once in nine starts of a guest (not explained).
 # With --still L1 keeps what it has read of the checkout: programs start faster in it, and what is
 # edited meanwhile may not be seen.
 #
 # run runs a command as root in L1, in the checkout: its output, its exit status, Ctrl-C and
 # SIGTERM go through, its input is empty. Status 124: it took longer than SECONDS and was killed;
-# 125: L1 does not run, or ended meanwhile. Any number may run at once. Files go in and out by STATE/share, which is at the same path in L1;
-# all else that is written in L1 lands in its memory, and the checkout is read-only there.
+# 125: L1 does not run, or ended meanwhile. Any number may run at once. Files go in and out by
+# STATE/share, which is at the same path in L1; all else that is written in L1 lands in its memory,
+# and the checkout is read-only there.
 #
 # What L1 has:
 #   00:0f.0  the boot VGA, no driver

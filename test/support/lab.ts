@@ -79,7 +79,7 @@ export class Lab {
 
 /** Boots an L1 for a run of tests: nobody edits the checkout meanwhile. */
 export async function bootL1(state: string, owner: number): Promise<void> {
-  // In the SVM of older ones L1 crashes at times.
+  // On older ones L1 hangs at times.
   const [qemu = ''] = await scriptLines('fetch-qemu.sh', ['11.1']);
   const start = ['start', state, '--owner', String(owner), '--qemu', qemu, '--still'];
   await scriptLines('lab/l1.sh', start);
