@@ -10,7 +10,7 @@
 # STATE is a directory, one for each L1. start makes it and returns when L1 is up, about 15 seconds
 # later; L1 ends with stop, when the process PID has ended (by default the one that called start),
 # and after SECONDS (by default an hour). PROGRAM emulates it instead of the system's QEMU: on that of
-# Debian 12 L1 hung once in nine starts of a guest (not explained).
+# Debian 12 L1 hung once in eight starts of a guest (not explained).
 # With --still L1 keeps what it has read of the checkout: programs start faster in it, and what is
 # edited meanwhile may not be seen.
 #

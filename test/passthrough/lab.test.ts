@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { Manifest } from '../../src/lab/run/manifest.ts';
 import type { CliResult } from '../support/cli.ts';
 import { untilL2Ends } from '../support/l2-attempts.ts';
-import { Lab, PASSED_THROUGH, type LabPlace } from '../support/lab.ts';
+import { Lab, LabFailure, PASSED_THROUGH, type LabPlace } from '../support/lab.ts';
 import { scriptLines } from '../support/scripts.ts';
 
 const EXAMPLE = 'docs/examples/passthrough.yaml';
@@ -31,7 +31,7 @@ function runExample(): Promise<Outcome> {
     const args = ['lab', 'run', EXAMPLE, ...set, '--output', place.path('runs')];
     const result = await lab.cli(args, { timeoutMs: LIMIT_MS });
     const outcome = { lab, result, ...read(place) };
-    if (outcome.manifest.result !== 'passed') throw new Error(result.stderr);
+    if (outcome.manifest.result !== 'passed') throw new LabFailure(result.stderr);
     return outcome;
   });
 }

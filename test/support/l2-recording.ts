@@ -1,9 +1,9 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { CliResult } from './cli.ts';
 import { untilL2Ends } from './l2-attempts.ts';
-import { type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from './lab.ts';
+import { LabFailure, type LabPlace, l2Guest, type L2Task, PASSED_THROUGH } from './lab.ts';
 
 export interface L2Recording {
   readonly place: LabPlace;
@@ -27,7 +27,10 @@ const LIMIT_MS = 500_000;
 const SILENCE_MS = 150_000;
 const OUTPUTS = ['ours.mmiotrace', 'ours.ndjson'];
 
-/** Has L2 do its tasks with the card passed through, and records them into ours.mmiotrace and ours.ndjson. */
+/**
+ * Has L2 do its tasks with the card passed through, and records them into ours.mmiotrace and
+ * ours.ndjson.
+ */
 export function recordL2(options: L2RecordingOptions): Promise<L2Recording> {
   return untilL2Ends(async (lab) => {
     await lab.shell(`node dist/cli/main.js bind ${PASSED_THROUGH}`);
@@ -37,12 +40,18 @@ export function recordL2(options: L2RecordingOptions): Promise<L2Recording> {
     const args = ['record', ...(options.record ?? []), ...outputs, '--', ...guest];
     const result = await unlessSilent(place, lab.cli(args, { timeoutMs: LIMIT_MS }));
     // Whatever the recording says then, it counts.
-    if (place.text('console').includes('Power down')) return { place, result };
-    throw new Error(`L2 did not come to its end:\n${place.text('console')}\n${result.stderr}`);
+    const said = consoleOf(place);
+    if (said.includes('Power down')) return { place, result };
+    throw new LabFailure(`${said}\n${result.stderr}`);
   });
 }
 
-/** Throws with the console where nothing comes any more. */
+/** Empty where QEMU has not even begun. */
+function consoleOf(place: LabPlace): string {
+  return existsSync(place.path('console')) ? place.text('console') : '';
+}
+
+/** Throws LabFailure with the console where nothing comes any more. */
 async function unlessSilent<T>(place: LabPlace, running: Promise<T>): Promise<T> {
   const sizeOf = (name: string) => statSync(place.path(name), { throwIfNoEntry: false })?.size ?? 0;
   const size = () => [...OUTPUTS, 'console'].reduce((sum, name) => sum + sizeOf(name), 0);
@@ -56,7 +65,7 @@ async function unlessSilent<T>(place: LabPlace, running: Promise<T>): Promise<T>
       before = size();
       sinceMs = performance.now();
     }
-    throw new Error(`nothing comes from L2 any more:\n${place.text('console')}`);
+    throw new LabFailure(`nothing comes from L2 any more:\n${consoleOf(place)}`);
   };
   try {
     return await Promise.race([running, silence()]);

@@ -11,6 +11,9 @@ export const PASSED_THROUGH = '0000:00:10.0';
 /** More than the longest command of the tests takes on a busy machine. */
 const RUN_LIMIT_MS = 180_000;
 
+/** L1 or L2 crashed, hung or took too long: that says nothing of what was to be tested. */
+export class LabFailure extends Error {}
+
 /** A passthrough host without the hardware: what runs in it is this checkout, as root. */
 export class Lab {
   readonly #state: string;
@@ -46,8 +49,8 @@ export class Lab {
   }
 
   /**
-   * Runs a command in L1, in the checkout. Throws with all that was said when it takes longer than
-   * `timeoutMs`, and when L1 is gone.
+   * Runs a command in L1, in the checkout. Throws LabFailure with all that was said when it takes
+   * longer than `timeoutMs`, and when L1 is gone.
    */
   async run(
     command: readonly string[],
@@ -57,9 +60,12 @@ export class Lab {
     const limit = ['--timeout', String(Math.ceil(timeoutMs / 1000))];
     const result = await run(scriptPath('lab/l1.sh'), ['run', this.#state, ...limit, ...command], {
       timeoutMs: timeoutMs + 10_000,
+    }).catch((error: unknown) => {
+      // An L1 that hangs does not even kill the command.
+      throw new LabFailure(String(error));
     });
     if (result.status === 124 || result.status === 125) {
-      throw new Error(`${command.join(' ')}\n${result.stdout}\n${result.stderr}`);
+      throw new LabFailure(`${command.join(' ')}\n${result.stdout}\n${result.stderr}`);
     }
     return result;
   }

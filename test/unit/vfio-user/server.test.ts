@@ -240,7 +240,7 @@ class Client implements AsyncDisposable {
   async ask(bytes: Uint8Array): Promise<Reply> {
     const before = this.replies.length;
     this.socket.write(bytes);
-    await until('it comes', () => this.replies.length > before || this.socket.closed);
+    await until('a reply', () => this.replies.length > before || this.socket.closed);
     const reply = this.replies[before];
     if (reply === undefined) throw new Error('the connection was closed without a reply');
     return reply;
@@ -461,7 +461,7 @@ describe('a server', () => {
       client.socket.write(bytes.subarray(at, at + 1));
       await delay(0);
     }
-    await until('it comes', () => client.replies.length === 3);
+    await until('three replies', () => client.replies.length === 3);
     expect(client.replies[2]?.payload).toEqual(u32(0x40, 0, 0, 4, 5));
   });
 
@@ -472,11 +472,11 @@ describe('a server', () => {
     client.socket.pause();
     const wanted = 30;
     for (let n = 0; n < wanted; n++) client.socket.write(readAt(0, MAX_TRANSFER_BYTES));
-    await until('it comes', () => device.accesses.length > 0);
+    await until('an access', () => device.accesses.length > 0);
     await delay(200);
     expect(device.accesses.length).toBeLessThan(5);
     client.socket.resume();
-    await until('it comes', () => client.replies.length === wanted + 1);
+    await until('a reply to each', () => client.replies.length === wanted + 1);
     expect(problems).toEqual([]);
   });
 
